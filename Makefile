@@ -1,0 +1,189 @@
+# Wattloop: build, test, bench, demo, install. `make help` explains the targets.
+MAKEFLAGS += -r
+.DELETE_ON_ERROR:
+.SECONDARY:
+.DEFAULT_GOAL := all
+
+SAN    ?=
+CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
+CLANG  ?= clang
+B      := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),/clang)
+PREFIX     ?= /usr/local
+SYSCONFDIR ?= /etc
+comma  := ,
+BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
+Q      := $(if $(V),,@)
+say     = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2')
+
+PROGRAMS := collector trainer-client model-server updater estimator
+SHARED   := common config schema model
+DIRS_model-server := model-server model-server/ingest model-server/train model-server/serve
+dirs      = $(or $(DIRS_$1),$1)
+sources   = $(filter-out %/main.c,$(foreach d,$(call dirs,$1),$(wildcard $d/*.c)))
+objects   = $(patsubst %.c,$(B)/%.o,$(call sources,$1))
+MIGRATED := $(sort $(foreach f,$(wildcard schema/*.sql),$(firstword $(subst ., ,$(notdir $f)))))
+BPF      := $(patsubst bpf/%.bpf.c,%,$(wildcard bpf/*.bpf.c))
+GEN      := $(MIGRATED:%=$(B)/gen/%_sql.h) $(BPF:%=$(B)/gen/%.skel.h)
+LIB      := $(B)/lib/libwattloop.a
+
+# Debian packages: what the build needs, then what the tests and lint need.
+PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
+	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev libmicrohttpd-dev liblapacke-dev \
+	libcmocka-dev sqlite3 curl jq python3 procps util-linux
+PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev
+
+# Libraries by program; nothing is linked that the program does not use.
+PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
+PC_collector      := jansson yaml-0.1 sqlite3 libsodium libbpf libmicrohttpd
+PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
+PC_model-server   := jansson yaml-0.1 sqlite3 zlib libsodium libmicrohttpd libarchive lapacke
+PC_updater        := jansson yaml-0.1 libcurl libsodium libarchive
+PC_estimator      := jansson yaml-0.1 libsodium libarchive
+PC_model          := jansson libsodium libarchive
+PC_config         := jansson yaml-0.1
+PC_schema         := jansson libsodium
+pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) -lm -pthread
+
+WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
+	-Wno-unknown-warning-option $(if $(WERROR),-Werror)
+CFLAGS ?= -O2 -g
+ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fno-omit-frame-pointer -fstack-protector-strong \
+	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) -fPIE -pthread
+ALL_CPPFLAGS := -I. -I$(B)/gen $(CPPFLAGS)
+ALL_LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
+
+DEMO_PROGRAMS := $(patsubst deploy/demo/%.c,$(B)/bin/wattloop-demo-%,$(wildcard deploy/demo/*.c))
+BINARIES := $(PROGRAMS:%=$(B)/bin/wattloop-%)
+UNIT  := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
+TOOLS := $(patsubst tests/system/%.c,$(B)/tests/system/%,$(wildcard tests/system/*.c))
+SYSTEM := $(sort $(wildcard tests/system/*.sh))
+BENCH := $(patsubst tests/bench/bench_%.c,%,$(wildcard tests/bench/bench_*.c))
+FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+## all: the programs, in build/bin/
+all: have-build $(BINARIES)
+
+$(B)/flags: FORCE
+	@mkdir -p $(@D); echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
+	echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' >$@
+
+$(B)/%.o: %.c $(B)/flags | $(GEN)
+	$(call say,CC,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
+
+# schema/NAME.NNN.sql, in order, become NAME_migrations[] in gen/NAME_sql.h
+$(B)/gen/%_sql.h: $(wildcard schema/*.sql) schema/embed.awk
+	$(call say,SQL,$@)
+	@mkdir -p $(@D)
+	$(Q)awk -v name=$* -f schema/embed.awk $(sort $(wildcard schema/$*.*.sql)) >$@
+
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
+	-I. -I/usr/include/$(shell $(CC) -dumpmachine) -MMD -MP -c $< -o $@
+
+$(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	@mkdir -p $(@D)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
+
+$(LIB): $(foreach d,$(SHARED),$(call objects,$d))
+	$(call say,AR,$@)
+	@mkdir -p $(@D); rm -f $@
+	$(Q)ar rcs $@ $^
+
+define program_rules
+$(B)/lib/$1.a: $(call objects,$1)
+	$$(call say,AR,$$@)
+	@mkdir -p $$(@D); rm -f $$@
+	$(Q)ar rcs $$@ $$^
+$(B)/bin/wattloop-$1: $(B)/$1/main.o $(B)/lib/$1.a $(LIB)
+	$$(call say,LD,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $$^ $$(call pc_libs,$1) -o $$@
+endef
+$(foreach p,$(PROGRAMS),$(eval $(call program_rules,$p)))
+
+$(B)/bin/wattloop-demo-%: $(B)/deploy/demo/%.o
+	$(call say,LD,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ -lm -o $@
+
+# A unit test of folder F links F's objects: tests/unit/F/test_x.c. Wrapped functions come from its prototypes.
+wraps = $(shell sed -n 's/^.*__wrap_\([A-Za-z0-9_]*\)(.*;$$/-Wl,--wrap=\1/p' $1 | sort -u)
+component = $(firstword $(subst /, ,$1))
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call wraps,tests/unit/$*.c) $< $(wildcard $(B)/lib/$(call component,$*).a) $(LIB) \
+	$(call pc_libs,$(call component,$*)) -lcmocka -o $@
+
+$(B)/tests/system/%: $(B)/tests/system/%.o $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $< $(LIB) $(call pc_libs,common) -o $@
+
+$(B)/tests/bench/%: $(B)/tests/bench/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(call pc_libs,common) $(call pc_libs,model) -o $@
+
+## check: unit, system and failure tests; ends with 'N passed, N failed, N skipped'
+check: have-test $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
+	@B=$(B) tests/run $(UNIT) $(SYSTEM)
+
+check-unit: have-test $(UNIT)
+	@B=$(B) tests/run $(UNIT)
+
+## demo: the whole loop on this machine's real activity and simulated power
+demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
+	@B=$(B) deploy/demo/demo.sh
+
+## bench, bench-NAME: benchmarks; tables, and build/bench/NAME.json
+bench: $(BENCH:%=bench-%)
+bench-%: $(B)/tests/bench/bench_% $(BINARIES)
+	@mkdir -p build/bench; B=$(B) $< build/bench/$*.json
+
+# A fuzz target links libFuzzer (clang); FUZZ_SECONDS each, over tests/data/fuzz/NAME when it is there.
+FUZZ_SECONDS ?= 10
+## fuzz: every fuzz target for FUZZ_SECONDS (10) each
+fuzz: have-ci
+	@$(MAKE) --no-print-directory CC=$(CLANG) SAN=address,undefined FUZZING=1 CFLAGS='-O1 -g -fsanitize=fuzzer-no-link' fuzz-run
+fuzz-run: $(FUZZ:%=$(B)/tests/fuzz/fuzz_%)
+	@tests/fuzz/run $(FUZZ_SECONDS) $^
+FUZZ_COMPONENT = $(firstword $(subst _, ,$1))
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
+	$(call say,LD,$@)
+	$(Q)$(CC) -fsanitize=fuzzer $(ALL_LDFLAGS) $< $(PROGRAMS:%=$(B)/lib/%.a) $(LIB) \
+	$(foreach p,$(PROGRAMS),$(call pc_libs,$p)) -o $@
+
+## lint: formatting, forbidden functions, static analysis, manual pages, shell syntax
+lint: have-ci $(GEN)
+	@B=$(B) tests/lint
+
+## install: programs, manual pages and example configuration (DESTDIR, PREFIX, SYSCONFDIR); keeps existing configuration
+install: all
+	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(SYSCONFDIR)/wattloop
+	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/sbin/
+	install -m 644 $(foreach p,$(PROGRAMS),$p/wattloop-$p.8) $(DESTDIR)$(PREFIX)/share/man/man8/
+	for f in config/*.yaml; do t=$(DESTDIR)$(SYSCONFDIR)/wattloop/$${f##*/}; [ -e $$t ] || install -m 644 $$f $$t; done
+
+## deps: install the Debian packages (needs root and apt-get; else prints the command)
+deps:
+	@tests/deps install $(PACKAGES) $(PACKAGES_CI)
+have-build:
+	@tests/deps ensure $(PACKAGES)
+have-test: have-build
+have-ci: have-build
+	@tests/deps ensure $(PACKAGES_CI)
+
+## clean: remove build/
+clean:
+	rm -rf build
+
+## help: this text
+help:
+	@sed -n 's/^## //p' Makefile | sort
+
+.PHONY: all check check-unit demo bench fuzz fuzz-run lint install deps have-build have-test have-ci clean help FORCE
+FORCE:
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

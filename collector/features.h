@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Feature sources: what each cgroup did since recording began. A source is opened, then asked once per tick
+ * for the activity since the tick before; it keeps whatever it needs to difference raw totals. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "common/err.h"
+#include "schema/vocabulary.h"
+
+/* One cgroup's activity since the last read: deltas in the units of schema/vocabulary.h. */
+struct cgroup_usage {
+        uint64_t cgroup_id;      /* inode of the cgroup's directory (v2), or of its v1 directory; the key */
+        bool kernel;             /* kernel threads and the idle task, kept apart whatever their cgroup */
+        uint64_t delta[FEATURE_N];
+};
+
+/* A growing array of cgroup deltas, reused between ticks. */
+struct usage_set {
+        struct cgroup_usage *rows; /* owned */
+        size_t n, cap;
+};
+#define USAGE_ROWS_MAX 65536 /* cgroups told apart; the rest is folded into cgroup_id 0 and counted */
+/* The row of a cgroup, made when it is not there. Never NULL: when full or out of memory, the row of cgroup 0. */
+struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bool kernel);
+void usage_set_clear(struct usage_set *set);
+void usage_set_done(struct usage_set *set);
+
+struct feature_source;
+struct feature_source_stats {
+        uint64_t processes;    /* seen in the last read */
+        uint64_t dropped;      /* events lost so far, by whatever cause */
+        uint64_t overflowed;   /* deaths that went through the overflow table */
+        uint64_t read_ns;      /* CPU or wall time of the last read */
+};
+
+struct feature_source_options {
+        const char *procfs_root; /* "/proc" */
+        const char *sysfs_root;  /* "/sys" */
+};
+
+struct feature_source_ops {
+        const char *name; /* "bpf", "proc" */
+        /* -EPERM, -EACCES, -ENOSYS, -ENOENT …: cannot be used here; the words say what is missing. The first
+         * read after opening sets the base and returns no deltas. */
+        int (*open)(const struct feature_source_options *options, struct feature_source **ret, struct err *e);
+        /* Adds the deltas since the last read to `set` (the caller cleared it). */
+        int (*read)(struct feature_source *source, struct usage_set *set, struct err *e);
+        bool (*measures)(const struct feature_source *source, enum feature_id feature);
+        void (*stats)(const struct feature_source *source, struct feature_source_stats *ret);
+        void (*close)(struct feature_source *source);
+};
+extern const struct feature_source_ops feature_source_bpf;  /* bpf.c */
+extern const struct feature_source_ops feature_source_proc; /* proc.c */
+
+/* cgroup.c: what a cgroup is. Resolves ids to paths under the cgroup mount (walked again when an unknown id
+ * appears, at most once a tick) and paths to containers. */
+struct cgroup_table;
+struct cgroup_info {
+        char path[256];      /* below the mount; "" when it is already gone */
+        char container[65];  /* container id, or "" when it is none */
+};
+int cgroup_table_new(const char *procfs_root, const char *sysfs_root, struct cgroup_table **ret, struct err *e);
+void cgroup_table_free(struct cgroup_table *table);
+/* Never fails: an id that cannot be resolved is no container. The result is valid until the next call. */
+const struct cgroup_info *cgroup_table_find(struct cgroup_table *table, uint64_t cgroup_id);
+/* Container id in a cgroup path ("…/docker-<64 hex>.scope", "…/crio-<64 hex>.scope/container", "/docker/<64 hex>"),
+ * as Kepler reads it; false when it is none. Pure. */
+bool cgroup_path_container(const char *path, char ret[65]);

@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a power model is and how to predict with it. Pure: no network, no clock, no log. A loaded model is
+ * immutable and may be used by many threads at once. */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include "common/err.h"
+#include "schema/machine.h"
+
+#define MODEL_FEATURES_MAX   64
+#define MODEL_COMPONENTS_MAX 8
+#define MODEL_WEIGHT_MAX     ((size_t)1 << 20)  /* bytes of a weight JSON */
+#define MODEL_ARCHIVE_MAX    ((size_t)16 << 20) /* bytes of an archive as transported */
+#define MODEL_ENTRIES_MAX    64                 /* entries of an archive */
+#define MODEL_UNPACKED_MAX   ((size_t)64 << 20) /* bytes of all entries */
+#define MODEL_ENTRY_NAME_MAX 128
+
+struct model;
+
+/* Load a weight JSON (Kepler's form, all four curves). `name_hint` is the model or trainer name to use when the
+ * document has no model_name (a file name's stem, the requested trainer); NULL: linear unless the curve has
+ * four weights. -EBADMSG: malformed, non-finite, wrong number of curve weights, unknown trainer with curve
+ * weights; -E2BIG: over a limit. weight.c; needs neither libarchive nor anything else of model/. */
+int model_load_weight(const char *json, size_t size, const char *name_hint, struct model **ret, struct err *e);
+
+/* One entry of an archive, in memory. */
+struct archive_entry {
+        char name[MODEL_ENTRY_NAME_MAX];
+        void *data; /* owned by the archive; NUL-terminated behind size */
+        size_t size;
+};
+struct model_archive {
+        struct archive_entry entries[MODEL_ENTRIES_MAX];
+        size_t n;
+};
+/* Unpack a zip in memory. Entries with '/', '..', links, special files, duplicates or an empty name are
+ * refused (-EBADMSG), as is anything over the limits (-E2BIG) or truncated. archive.c (libarchive). */
+int model_archive_unpack(const void *zip, size_t size, struct model_archive **ret, struct err *e);
+/* The same structure from a directory of plain files (a store's id directory); wattloop.json is left out. */
+int model_archive_read_dir(const char *path, struct model_archive **ret, struct err *e);
+void model_archive_free(struct model_archive *archive);
+CLEANUP_DEFINE(struct model_archive *, model_archive_free);
+const struct archive_entry *model_archive_find(const struct model_archive *archive, const char *name);
+/* Content id over the entries (common/hash.h). */
+int model_archive_id(const struct model_archive *archive, char ret[65]);
+/* Pack entries into a deterministic zip (sorted, 0644, fixed time stamp). */
+int model_archive_pack(const struct model_archive *archive, struct buf *out, struct err *e);
+
+/* Load a model from unpacked entries: an archive with metadata.json, or a lone weight.json. Model classes this
+ * version cannot evaluate are -ENOTSUP and named. load.c */
+int model_load_archive(const struct model_archive *archive, struct model **ret, struct err *e);
+
+void model_free(struct model *model);
+CLEANUP_DEFINE(struct model *, model_free);
+
+const char *model_name(const struct model *model);        /* "SGDRegressorTrainer_0"; never NULL */
+const char *model_output_type(const struct model *model); /* "AbsPower", or "" when the document does not say */
+const char *model_provenance(const struct model *model);  /* "measured" when the document does not say */
+double model_mae(const struct model *model);              /* worst component, W; NaN unknown */
+int model_cores(const struct model *model);               /* machine_spec.cores; 0 unknown */
+size_t model_components(const struct model *model);
+const char *model_component(const struct model *model, size_t i);
+size_t model_features(const struct model *model);
+const char *model_feature(const struct model *model, size_t i);
+
+/* Where the model's features are among named columns: ret_index[model_features()]. -ENOENT names the first
+ * feature that is missing. */
+int model_bind(const struct model *model, const char *const *columns, size_t n, size_t *ret_index, struct err *e);
+
+/* Predict n rows of `stride` doubles each (the request's columns, per-second rates) into out[n * components],
+ * row-major, watts, clamped at 0. No allocation, no locks. A non-finite input is taken as it is: the caller
+ * decides; a non-finite output becomes 0. */
+void model_predict(const struct model *model, const size_t *index, const double *rows, size_t stride, size_t n,
+                   double *out);
