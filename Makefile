@@ -134,6 +134,10 @@ check: have-test $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
 check-unit: have-test $(UNIT)
 	@B=$(B) tests/run $(UNIT)
 
+## check-valgrind: unit tests and a run of each program under valgrind
+check-valgrind: have-ci $(BINARIES) $(UNIT)
+	@B=$(B) tests/valgrind $(UNIT)
+
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
 	@B=$(B) deploy/demo/demo.sh
@@ -184,6 +188,6 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit demo bench fuzz fuzz-run lint install deps have-build have-test have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind demo bench fuzz fuzz-run lint install deps have-build have-test have-ci clean help FORCE
 FORCE:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)
