@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+# What system tests share; sourced by every tests/system/*.sh after `set -u`:
+#
+#       . "$(dirname "$0")/lib.sh"
+#
+# ok, not_ok, skip and check print the TAP-like lines that tests/run counts. tmpdir names a private directory;
+# start runs a program in the background. At exit, what was started is ended and the directory removed.
+
+B=${B:-build}
+case $B in /*) ;; *) B=$PWD/$B ;; esac
+BIN=$B/bin
+TEST_NAME=$(basename "$0" .sh)
+TEST_DIR=$B/tmp/$TEST_NAME.$$
+STARTED=()
+
+# ok "claim"
+ok() {
+        printf 'ok - %s\n' "$1"
+}
+
+# not_ok "claim" ["why"]
+not_ok() {
+        printf 'not ok - %s%s\n' "$1" "${2:+: $(printf '%s' "$2" | tr '\n' ' ')}"
+}
+
+# skip "claim" ["why"]
+skip() {
+        printf 'skip - %s%s\n' "$1" "${2:+: $(printf '%s' "$2" | tr '\n' ' ')}"
+}
+
+# check "claim" command...: ok when the command succeeds; else its last output lines are the reason.
+check() {
+        local claim=$1 out r
+
+        shift
+        out=$("$@" 2>&1)
+        r=$?
+        if [ $r -eq 0 ]; then
+                ok "$claim"
+        else
+                not_ok "$claim" "'$(printf '%s ' "$@" | head -c 200)' gave $r; $(printf '%s' "$out" | tail -n 3)"
+        fi
+        return $r
+}
+
+# check_exit STATUS "claim" command...: ok when the command exits with just this status.
+check_exit() {
+        local want=$1 claim=$2 out r
+
+        shift 2
+        out=$("$@" 2>&1)
+        r=$?
+        if [ $r -eq "$want" ]; then
+                ok "$claim"
+        else
+                not_ok "$claim" "exit $r instead of $want; $(printf '%s' "$out" | tail -n 3)"
+        fi
+}
+
+# check_has "claim" TEXT WANTED: ok when TEXT contains the fixed string WANTED.
+check_has() {
+        case $2 in
+        *"$3"*) ok "$1" ;;
+        *) not_ok "$1" "'$3' is not in '$(printf '%s' "$2" | tail -c 300)'" ;;
+        esac
+}
+
+# A TCP port on the loopback interface that nobody uses just now.
+free_port() {
+        python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# wait_for SECONDS command...: until the command succeeds; fails when it has not within that time.
+wait_for() {
+        local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+
+        shift
+        until "$@" >/dev/null 2>&1; do
+                [ "${EPOCHREALTIME/./}" -lt $end ] || return 1
+                sleep 0.1
+        done
+}
+
+# Prints the test's private directory (made when needed, the same at each call): dir=$(tmpdir)
+tmpdir() {
+        mkdir -p "$TEST_DIR" && printf '%s\n' "$TEST_DIR"
+}
+
+# start LOG program...: runs it in the background, output to LOG; its pid is in $STARTED_PID.
+start() {
+        local log=$1
+
+        shift
+        "$@" >>"$log" 2>&1 </dev/null &
+        STARTED_PID=$!
+        STARTED+=("$STARTED_PID")
+}
+
+# stop PID [SIGNAL]: ends a started program, waits for it and returns its status. After 10 s it is killed.
+stop() {
+        local pid=$1 guard r
+
+        kill "-${2:-TERM}" "$pid" 2>/dev/null
+        { sleep 10; kill -KILL "$pid"; } >/dev/null 2>&1 &
+        guard=$!
+        wait "$pid" 2>/dev/null
+        r=$?
+        kill "$guard" 2>/dev/null
+        wait "$guard" 2>/dev/null
+        forget "$pid"
+        return $r
+}
+
+forget() {
+        local pid left=()
+
+        for pid in ${STARTED[@]+"${STARTED[@]}"}; do
+                [ "$pid" = "$1" ] || left+=("$pid")
+        done
+        STARTED=(${left[@]+"${left[@]}"})
+}
+
+lib_exit() {
+        local pid
+
+        for pid in ${STARTED[@]+"${STARTED[@]}"}; do
+                kill -KILL "$pid" 2>/dev/null
+        done
+        wait 2>/dev/null
+        [ -n "${KEEP:-}" ] || rm -rf "$TEST_DIR"
+}
+trap lib_exit EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
