@@ -6,7 +6,7 @@
 #include "common/buf.h"
 #include "common/err.h"
 
-CLEANUP_DEFINE(json_t *, json_decref);
+/* jansson itself defines the cleanup function json_decrefp(). */
 
 /* Parse one complete JSON text. Duplicate keys, trailing garbage, NaN, nesting over JANSSON's own limit and
  * embedded NULs are refused. -EBADMSG with line and column in the words; `what` names the document. */
