@@ -98,18 +98,23 @@ start() {
 
 # stop PID [SIGNAL]: ends a started program, waits for it and returns its status. After 10 s it is killed.
 stop() {
-        local pid=$1 guard r
+        local r
 
-        kill "-${2:-TERM}" "$pid" 2>/dev/null
-        { sleep 10; kill -KILL "$pid"; } >/dev/null 2>&1 &
-        guard=$!
-        wait "$pid" 2>/dev/null
+        kill "-${2:-TERM}" "$1" 2>/dev/null
+        wait_for 10 ended "$1" || kill -KILL "$1" 2>/dev/null
+        wait "$1" 2>/dev/null
         r=$?
-        kill "$guard" 2>/dev/null
-        wait "$guard" 2>/dev/null
-        forget "$pid"
+        forget "$1"
         return $r
 }
+
+# ended PID: it is gone, or waits only to be reaped.
+ended() {
+        local line
+
+        read -r line <"/proc/$1/stat" || return 0
+        case ${line##*) } in Z* | X*) ;; *) return 1 ;; esac
+} 2>/dev/null
 
 forget() {
         local pid left=()
