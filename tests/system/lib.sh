@@ -128,10 +128,11 @@ forget() {
 lib_exit() {
         local pid
 
+        exec 2>/dev/null # the shell's own notes about killed children
         for pid in ${STARTED[@]+"${STARTED[@]}"}; do
-                kill -KILL "$pid" 2>/dev/null
+                kill -KILL "$pid"
+                wait "$pid"
         done
-        wait 2>/dev/null
         [ -n "${KEEP:-}" ] || rm -rf "$TEST_DIR"
 }
 trap lib_exit EXIT
