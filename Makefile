@@ -112,7 +112,7 @@ $(B)/bin/wattloop-demo-%: $(B)/deploy/demo/%.o
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ -lm -o $@
 
 # A unit test of folder F links F's objects: tests/unit/F/test_x.c. Wrapped functions come from its prototypes.
-wraps = $(shell sed -n 's/^.*__wrap_\([A-Za-z0-9_]*\)(.*;$$/-Wl,--wrap=\1/p' $1 | sort -u)
+wraps = $(shell sed -n 's/^.*__wrap_\([A-Za-z0-9_]*\)(.*).*;$$/-Wl,--wrap=\1/p' $1 | sort -u)
 component = $(firstword $(subst /, ,$1))
 $(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(call say,LD,$@)
