@@ -82,10 +82,10 @@ static size_t group_size(const struct feature_group *g)
         return n;
 }
 
-static bool group_has(const struct feature_group *g, const char *name)
+static bool names_have(const char *const *names, size_t n, const char *name)
 {
-        for (size_t i = 0; i < GROUP_FEATURES_MAX && g->features[i]; i++)
-                if (!strcmp(g->features[i], name))
+        for (size_t i = 0; i < n; i++)
+                if (!strcmp(names[i], name))
                         return true;
         return false;
 }
@@ -93,14 +93,15 @@ static bool group_has(const struct feature_group *g, const char *name)
 const struct feature_group *feature_group_of(const char *const *names, size_t n)
 {
         for (size_t i = 0; i < feature_groups_n; i++) {
+                const struct feature_group *g = &feature_groups[i];
                 size_t hits = 0;
 
-                if (group_size(&feature_groups[i]) != n)
+                if (group_size(g) != n)
                         continue;
                 for (size_t j = 0; j < n; j++)
-                        hits += group_has(&feature_groups[i], names[j]);
+                        hits += names_have(names, n, g->features[j]);
                 if (hits == n)
-                        return &feature_groups[i];
+                        return g;
         }
         return NULL;
 }

@@ -18,14 +18,14 @@ static void brand_strings_become_upstreams_names(void **state)
         static const struct {
                 const char *brand, *want;
         } rows[] = {
-                { "Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "intel_xeon_e5_2686v4" },
-                { "AMD EPYC 7763 64-Core Processor", "amd_epyc_7763_64_core" },
-                { "Intel(R) Core(TM) i7-1065G7 CPU @ 1.30GHz", "intel_core" },
-                { "Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "intel_xeon_platinum_8259cl" },
-                { "  AMD EPYC  ", "amd_epyc" },
-                { "Acme\xc2\xae Z1, 64-Bit Multi-Core Processor", "acme_z1" },
-                { "", "" },
-                { "(R)", "" },
+                {"Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "intel_xeon_e5_2686v4"},
+                {"AMD EPYC 7763 64-Core Processor", "amd_epyc_7763_64_core"},
+                {"Intel(R) Core(TM) i7-1065G7 CPU @ 1.30GHz", "intel_core"},
+                {"Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "intel_xeon_platinum_8259cl"},
+                {"  AMD EPYC  ", "amd_epyc"},
+                {"Acme\xc2\xae Z1, 64-Bit Multi-Core Processor", "acme_z1"},
+                {"", ""},
+                {"(R)", ""},
         };
         char name[MACHINE_TEXT_MAX];
 
@@ -54,7 +54,7 @@ static void put(const char *root, const char *name, const char *text)
         char path[PATH_MAX], dir[PATH_MAX];
 
         assert_int_equal(path_join(path, sizeof(path), root, name), 0);
-        strcpy(dir, path);
+        assert_int_equal(path_join(dir, sizeof(dir), root, name), 0);
         *strrchr(dir, '/') = '\0';
         assert_int_equal(file_mkdirs(dir, 0755, NULL), 0);
         assert_int_equal(file_write_atomic(path, text, strlen(text), 0644, NULL), 0);
@@ -64,7 +64,7 @@ static int make_root(void **state)
 {
         static char root[64];
 
-        strcpy(root, "/tmp/test_machine.XXXXXX");
+        (void)snprintf(root, sizeof(root), "/tmp/test_machine.XXXXXX");
         *state = mkdtemp(root);
         return *state ? 0 : -1;
 }
@@ -76,7 +76,8 @@ static int remove_root(void **state)
 
 static const char two_chips[] =
         "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 85\n"
-        "model name\t: Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz\ncpu MHz\t\t: 2449.0\nphysical id\t: 0\n\n"
+        "model name\t: Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz\ncpu MHz\t\t: 2449.0\nphysical id\t: "
+        "0\n\n"
         "processor\t: 1\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel name\t: something else\n"
         "cpu MHz\t\t: 2452.0\nphysical id\t: 3\n\n"
         "processor\t: 2\ncpu MHz\t\t: 2449.0\nphysical id\t: 0\n";
@@ -84,7 +85,7 @@ static const char two_chips[] =
 static void a_recorded_machine_is_discovered(void **state)
 {
         struct machine m;
-        struct err e = { "" };
+        struct err e = {""};
 
         put(*state, "sys/kernel/random/boot_id", "0b6d3f0e-1111-2222-3333-444455556666\n");
         put(*state, "cpuinfo", two_chips);
@@ -144,7 +145,7 @@ static void a_machine_that_says_nothing_still_has_cores_and_a_chip(void **state)
 static void an_unreadable_boot_id_is_an_error(void **state)
 {
         struct machine m;
-        struct err e = { "" };
+        struct err e = {""};
 
         assert_int_equal(machine_discover(*state, "/sys", &m, &e), -ENOENT);
         assert_non_null(strstr(e.text, "boot id"));
@@ -176,7 +177,7 @@ static int parse(const char *text, struct machine_spec *ret, struct err *e)
 
 static void a_spec_survives_json(void **state)
 {
-        struct machine_spec spec = { "acme_z1", 8, 1, 31, 3100 }, back;
+        struct machine_spec spec = {"acme_z1", 8, 1, 31, 3100}, back;
         CLEANUP(json_decrefp) json_t *object = machine_spec_to_json(&spec);
         CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
 
@@ -189,7 +190,7 @@ static void a_spec_survives_json(void **state)
 
 static void unknown_values_are_left_out(void **state)
 {
-        struct machine_spec spec = { "", 4, 1, 0, 0 };
+        struct machine_spec spec = {"", 4, 1, 0, 0};
         CLEANUP(json_decrefp) json_t *object = machine_spec_to_json(&spec);
         CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
 
@@ -202,10 +203,11 @@ static void floats_strings_nulls_and_enum_names_are_read(void **state)
         struct machine_spec spec;
 
         (void)state;
-        assert_int_equal(parse("{\"NodeAttribute.PROCESSOR\":\"p\",\"NodeAttribute.CORES\":4.0,\"chips\":\"2\","
-                               "\"memory\":null,\"vendor\":[1]}",
-                               &spec, NULL),
-                         0);
+        assert_int_equal(
+                parse("{\"NodeAttribute.PROCESSOR\":\"p\",\"NodeAttribute.CORES\":4.0,\"chips\":\"2\","
+                      "\"memory\":null,\"vendor\":[1]}",
+                      &spec, NULL),
+                0);
         assert_string_equal(spec.processor, "p");
         assert_int_equal(spec.cores, 4);
         assert_int_equal(spec.chips, 2);
@@ -218,18 +220,15 @@ static void wrong_types_are_named(void **state)
         static const struct {
                 const char *text, *words;
         } rows[] = {
-                { "[]", "not an object" },
-                { "{\"processor\":7}", "processor" },
-                { "{\"cores\":\"many\"}", "cores" },
-                { "{\"chips\":true}", "chips" },
-                { "{\"memory\":{}}", "memory" },
-                { "{\"frequency\":1e300}", "frequency" },
+                {"[]", "not an object"},           {"{\"processor\":7}", "processor"},
+                {"{\"cores\":\"many\"}", "cores"}, {"{\"chips\":true}", "chips"},
+                {"{\"memory\":{}}", "memory"},     {"{\"frequency\":1e300}", "frequency"},
         };
-        struct machine_spec spec = { "kept", 1, 1, 1, 1 };
+        struct machine_spec spec = {"kept", 1, 1, 1, 1};
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                struct err e = { "" };
+                struct err e = {""};
 
                 assert_int_equal(parse(rows[i].text, &spec, &e), -EBADMSG);
                 assert_non_null(strstr(e.text, rows[i].words));
@@ -243,9 +242,10 @@ int main(void)
                 cmocka_unit_test(brand_strings_become_upstreams_names),
                 cmocka_unit_test(an_endless_brand_string_is_cut),
                 cmocka_unit_test_setup_teardown(a_recorded_machine_is_discovered, make_root, remove_root),
-                cmocka_unit_test_setup_teardown(sysfs_knows_frequency_and_architecture_better, make_root, remove_root),
-                cmocka_unit_test_setup_teardown(a_machine_that_says_nothing_still_has_cores_and_a_chip, make_root,
+                cmocka_unit_test_setup_teardown(sysfs_knows_frequency_and_architecture_better, make_root,
                                                 remove_root),
+                cmocka_unit_test_setup_teardown(a_machine_that_says_nothing_still_has_cores_and_a_chip,
+                                                make_root, remove_root),
                 cmocka_unit_test_setup_teardown(an_unreadable_boot_id_is_an_error, make_root, remove_root),
                 cmocka_unit_test(discovering_twice_gives_the_same_machine),
                 cmocka_unit_test(a_spec_survives_json),
