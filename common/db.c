@@ -98,7 +98,8 @@ int db_run(sqlite3_stmt *stmt, struct err *e)
         if (r <= 0)
                 return r;
         (void)sqlite3_reset(stmt);
-        return err_set(e, -EINVAL, "database: a row from a statement that returns none: %.80s", sqlite3_sql(stmt));
+        return err_set(e, -EINVAL, "database: a row from a statement that returns none: %.80s",
+                       sqlite3_sql(stmt));
 }
 
 /* A pragma's or query's single integer. */
@@ -134,8 +135,8 @@ static int check_identity(sqlite3 *db, const struct db_migrations *m, int *ret_v
                 return err_set(e, -EPROTO, "made by another program (application id 0x%08x, expected 0x%08x)",
                                (unsigned int)application_id, (unsigned int)m->application_id);
         if (version > m->n)
-                return err_set(e, -EPROTO, "made by a newer version (schema %d, this program knows %d)", version,
-                               m->n);
+                return err_set(e, -EPROTO, "made by a newer version (schema %d, this program knows %d)",
+                               version, m->n);
         if (version < 0)
                 return err_set(e, -EBADMSG, "schema version %d is impossible", version);
         *ret_version = version;

@@ -7,10 +7,10 @@
 #include <stdint.h>
 #include <zlib.h>
 
-#define GZIP_CHUNK    ((size_t)64 << 10)
-#define GZIP_WINDOW   (15 + 16) /* the largest window, gzip framing */
-#define GZIP_MEM      8
-#define GZIP_UNIX     3
+#define GZIP_CHUNK  ((size_t)64 << 10)
+#define GZIP_WINDOW (15 + 16) /* the largest window, gzip framing */
+#define GZIP_MEM    8
+#define GZIP_UNIX   3
 
 static size_t min_size(size_t a, size_t b)
 {

@@ -7,10 +7,10 @@
 #include <stdbool.h>
 #include <string.h>
 
-#define HTTP_MAX_HEADERS  ((size_t)64 << 10) /* bytes of response headers */
-#define HTTP_LOW_SPEED    32L                /* a peer below this many bytes a second ... */
-#define HTTP_LOW_SPEED_S  30L                /* ... for so long is taken for stuck */
-#define HTTP_URL_MAX      512                /* of a URL in an error message */
+#define HTTP_MAX_HEADERS ((size_t)64 << 10) /* bytes of response headers */
+#define HTTP_LOW_SPEED   32L                /* a peer below this many bytes a second ... */
+#define HTTP_LOW_SPEED_S 30L                /* ... for so long is taken for stuck */
+#define HTTP_URL_MAX     512                /* of a URL in an error message */
 
 struct http {
         CURL *curl;
@@ -270,8 +270,8 @@ static int perform(struct http *http, const struct http_request *request, const 
                 return err_set(e, r, "%s %s: response is larger than %zu bytes", request->method, url,
                                x->response->body.max);
         if (x->bad_headers)
-                return err_set(e, r, "%s %s: response headers are larger than %zu bytes", request->method, url,
-                               HTTP_MAX_HEADERS);
+                return err_set(e, r, "%s %s: response headers are larger than %zu bytes", request->method,
+                               url, HTTP_MAX_HEADERS);
         return err_set(e, r, "%s %s: %s", request->method, url, *words ? words : curl_easy_strerror(code));
 }
 

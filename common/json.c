@@ -113,7 +113,7 @@ static int write_object(const json_t *object, struct buf *out)
         keys = calloc(n + 1, sizeof(*keys));
         if (!keys)
                 return -ENOMEM;
-        json_object_foreach((json_t *)(uintptr_t)object, key, member) /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)object, key, member) /* reads only */
                 keys[i++] = key;
         qsort(keys, n, sizeof(*keys), by_key);
 

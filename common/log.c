@@ -69,7 +69,7 @@ static PRINTF(2, 0) void log_line(enum log_level level, const char *fmt, va_list
         for (used = start; line[used]; used++)
                 if ((unsigned char)line[used] < ' ' || line[used] == 0x7f)
                         line[used] = '?';
-        line[used++] = '\n'; /* in place of the terminator */
+        line[used++] = '\n';                     /* in place of the terminator */
         (void)!write(STDERR_FILENO, line, used); /* nowhere to report a failure to */
         errno = saved_errno;
 }

@@ -86,8 +86,8 @@ int num_parse_double(const char *s, double *ret)
         return 0;
 }
 
-/* %.15g drops trailing zeros, so it is the shortest text of every normal number that 15 digits determine; others
- * need 16 or 17. Subnormal numbers have fewer digits, so the search begins at one. */
+/* %.15g drops trailing zeros, so it is the shortest text of every normal number that 15 digits determine;
+ * others need 16 or 17. Subnormal numbers have fewer digits, so the search begins at one. */
 static void format_shortest(char ret[NUM_TEXT_MAX], double v)
 {
         int digits = fabs(v) < DBL_MIN ? 1 : DBL_DIG;
