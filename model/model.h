@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include "common/buf.h"
 #include "common/err.h"
 #include "schema/machine.h"
 
@@ -15,6 +16,7 @@
 #define MODEL_ENTRIES_MAX    64                 /* entries of an archive */
 #define MODEL_UNPACKED_MAX   ((size_t)64 << 20) /* bytes of all entries */
 #define MODEL_ENTRY_NAME_MAX 128
+#define MODEL_WATTS_MAX      1e6 /* no machine draws more: such a prediction is a broken model */
 
 struct model;
 
@@ -24,14 +26,14 @@ struct model;
  * weights; -E2BIG: over a limit. weight.c; needs neither libarchive nor anything else of model/. */
 int model_load_weight(const char *json, size_t size, const char *name_hint, struct model **ret, struct err *e);
 
-/* One entry of an archive, in memory. */
-struct archive_entry {
+/* One entry of an archive, in memory. (Not archive_entry: that is libarchive's.) */
+struct model_entry {
         char name[MODEL_ENTRY_NAME_MAX];
         void *data; /* owned by the archive; NUL-terminated behind size */
         size_t size;
 };
 struct model_archive {
-        struct archive_entry entries[MODEL_ENTRIES_MAX];
+        struct model_entry entries[MODEL_ENTRIES_MAX];
         size_t n;
 };
 /* Unpack a zip in memory. Entries with '/', '..', links, special files, duplicates or an empty name are
@@ -41,7 +43,7 @@ int model_archive_unpack(const void *zip, size_t size, struct model_archive **re
 int model_archive_read_dir(const char *path, struct model_archive **ret, struct err *e);
 void model_archive_free(struct model_archive *archive);
 CLEANUP_DEFINE(struct model_archive *, model_archive_free);
-const struct archive_entry *model_archive_find(const struct model_archive *archive, const char *name);
+const struct model_entry *model_archive_find(const struct model_archive *archive, const char *name);
 /* Content id over the entries (common/hash.h). */
 int model_archive_id(const struct model_archive *archive, char ret[65]);
 /* Pack entries into a deterministic zip (sorted, 0644, fixed time stamp). */
@@ -63,6 +65,12 @@ size_t model_components(const struct model *model);
 const char *model_component(const struct model *model, size_t i);
 size_t model_features(const struct model *model);
 const char *model_feature(const struct model *model, size_t i);
+double model_feature_scale(const struct model *model, size_t i); /* a typical large value, > 0 */
+
+/* Canary: the model's own answers, unclamped, for a row of zeros and a row of every feature's scale must be finite
+ * and at most MODEL_WATTS_MAX in size. -EDOM names the component. A small negative value at rest is what a linear
+ * fit gives and is clamped when predicting. */
+int model_check(const struct model *model, struct err *e);
 
 /* Where the model's features are among named columns: ret_index[model_features()]. -ENOENT names the first
  * feature that is missing. */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Inside of model/: a model as its loaders leave it, ready for the row loop. A component knows its own evaluator,
+ * so that the row loop never asks what kind of model it is running; a new kind of model is a new evaluator. */
+#pragma once
+
+#include <jansson.h>
+#include "model/model.h"
+
+/* One summand of a linear component: coefficient (weight / scale) times a feature of the row. */
+struct model_term {
+        size_t feature;
+        double coefficient;
+};
+
+struct model_component {
+        const char *name; /* from the vocabulary, static */
+        /* Raw watts of n rows into out[0], out[out_stride], ...: not clamped, perhaps not finite. */
+        void (*eval)(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
+                     size_t n, double *out, size_t out_stride);
+        double p[4];              /* bias; or the curve's parameters in Kepler's order */
+        size_t feature;           /* curves: the one feature; */
+        double scale;             /* x = value / scale, 0 when scale is 0 */
+        struct model_term *terms; /* linear: owned; without those of weight 0 */
+        size_t n_terms;
+};
+
+struct model {
+        char *name;
+        const char *output_type; /* static; "" unknown */
+        int provenance;          /* enum provenance; -1: the document does not say */
+        double mae;
+        int cores;
+        char *features[MODEL_FEATURES_MAX];        /* owned */
+        double feature_scale[MODEL_FEATURES_MAX];  /* a typical large value: the largest scale of any component */
+        size_t n_features;
+        struct model_component components[MODEL_COMPONENTS_MAX]; /* in the vocabulary's order */
+        size_t n_components;
+};
+
+int model_new(struct model **ret, struct err *e);
+
+/* Take what a document says about the model as a whole: model_name, output_type, provenance, mae, machine_spec.
+ * What it does not say stays. Two documents that disagree about provenance are -EBADMSG. */
+int model_read_head(struct model *model, const json_t *document, struct err *e);
+int model_set_name(struct model *model, const char *name, struct err *e);
+
+/* Index of the feature, added when new. -E2BIG, -EBADMSG for an empty or overlong name. */
+int model_add_feature(struct model *model, const char *name, double scale, size_t *ret_feature, struct err *e);
+
+/* A zeroed component, which becomes the last. -EBADMSG for a name that the vocabulary does not have. */
+int model_add_component(struct model *model, const char *name, struct model_component **ret, struct err *e);
+
+/* Bring the components into the vocabulary's order. */
+void model_sort_components(struct model *model);

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What all kinds of models share: the head, names, binding, and the prediction of a batch. */
+#include "model/compiled.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "schema/machine.h"
+#include "schema/vocabulary.h"
+
+#define MODEL_UNNAMED "unnamed"
+
+int model_new(struct model **ret, struct err *e)
+{
+        struct model *m = calloc(1, sizeof(*m));
+
+        if (!m)
+                return err_set(e, -ENOMEM, "out of memory");
+        m->output_type = "";
+        m->provenance = -1;
+        m->mae = NAN;
+        *ret = m;
+        return 0;
+}
+
+void model_free(struct model *m)
+{
+        if (!m)
+                return;
+        for (size_t i = 0; i < m->n_features; i++)
+                free(m->features[i]);
+        for (size_t i = 0; i < m->n_components; i++)
+                free(m->components[i].terms);
+        free(m->name);
+        free(m);
+}
+
+int model_set_name(struct model *m, const char *name, struct err *e)
+{
+        char *copy;
+
+        if (!*name || strlen(name) >= MODEL_NAME_MAX)
+                return err_set(e, -EBADMSG, "the model's name is empty or longer than %d bytes", MODEL_NAME_MAX - 1);
+        copy = strdup(name);
+        if (!copy)
+                return err_set(e, -ENOMEM, "out of memory");
+        free(m->name);
+        m->name = copy;
+        return 0;
+}
+
+/* A member that says something: there and not null. */
+static const json_t *said(const json_t *document, const char *key)
+{
+        const json_t *v = json_object_get(document, key);
+
+        return v && !json_is_null(v) ? v : NULL;
+}
+
+static int read_name(struct model *m, const json_t *document, struct err *e)
+{
+        const char *name;
+        int r;
+
+        if (!said(document, "model_name"))
+                return 0;
+        r = json_get_string(document, "model_name", &name, e);
+        if (r < 0)
+                return r;
+        return *name ? model_set_name(m, name, e) : 0;
+}
+
+static int read_output_type(struct model *m, const json_t *document, struct err *e)
+{
+        const char *type;
+        int r;
+
+        if (!said(document, "output_type"))
+                return 0;
+        r = json_get_string(document, "output_type", &type, e);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; output_types[i]; i++)
+                if (!strcmp(output_types[i], type)) {
+                        m->output_type = output_types[i];
+                        return 0;
+                }
+        return err_set(e, -EBADMSG, "output type '%.40s' is unknown", type);
+}
+
+static int read_provenance(struct model *m, const json_t *document, struct err *e)
+{
+        const char *text;
+        int r;
+
+        if (!said(document, "provenance"))
+                return 0;
+        r = json_get_string(document, "provenance", &text, e);
+        if (r < 0)
+                return r;
+        r = provenance_find(text);
+        if (r < 0)
+                return err_set(e, -EBADMSG, "provenance '%.40s' is unknown", text);
+        if (m->provenance >= 0 && m->provenance != r)
+                return err_set(e, -EBADMSG, "provenance is both '%s' and '%s'", provenance_names[m->provenance],
+                               provenance_names[r]);
+        m->provenance = r;
+        return 0;
+}
+
+int model_read_head(struct model *m, const json_t *document, struct err *e)
+{
+        const json_t *spec = said(document, "machine_spec");
+        int r;
+
+        r = read_name(m, document, e);
+        if (r < 0)
+                return r;
+        r = read_output_type(m, document, e);
+        if (r < 0)
+                return r;
+        r = read_provenance(m, document, e);
+        if (r < 0)
+                return r;
+
+        if (said(document, "mae")) {
+                r = json_get_number(document, "mae", &m->mae, e);
+                if (r < 0)
+                        return r;
+        }
+        if (spec) {
+                struct machine_spec machine;
+
+                r = machine_spec_from_json(spec, &machine, e);
+                if (r < 0)
+                        return err_prefix(e, r, "machine_spec: ");
+                m->cores = machine.cores > 0 ? machine.cores : 0;
+        }
+        return 0;
+}
+
+int model_add_feature(struct model *m, const char *name, double scale, size_t *ret_feature, struct err *e)
+{
+        size_t i;
+
+        for (i = 0; i < m->n_features; i++)
+                if (!strcmp(m->features[i], name))
+                        break;
+        if (i == MODEL_FEATURES_MAX)
+                return err_set(e, -E2BIG, "more than %d features", MODEL_FEATURES_MAX);
+        if (i == m->n_features) {
+                if (!*name || strlen(name) >= MODEL_NAME_MAX)
+                        return err_set(e, -EBADMSG, "a feature's name is empty or longer than %d bytes",
+                                       MODEL_NAME_MAX - 1);
+                m->features[i] = strdup(name);
+                if (!m->features[i])
+                        return err_set(e, -ENOMEM, "out of memory");
+                m->n_features++;
+        }
+        if (scale > m->feature_scale[i])
+                m->feature_scale[i] = scale;
+        *ret_feature = i;
+        return 0;
+}
+
+/* Rank in the order package, core, uncore, dram, platform, and the static name; -1 when there is none. */
+static int component_rank(const char *name, const char **ret_name)
+{
+        int rank = 0;
+
+        for (size_t s = 0; s < energy_sources_n; s++)
+                for (size_t i = 0; i < energy_sources[s].n; i++, rank++)
+                        if (!strcmp(energy_sources[s].components[i], name)) {
+                                if (ret_name)
+                                        *ret_name = energy_sources[s].components[i];
+                                return rank;
+                        }
+        return -1;
+}
+
+int model_add_component(struct model *m, const char *name, struct model_component **ret, struct err *e)
+{
+        const char *known;
+
+        if (component_rank(name, &known) < 0)
+                return err_set(e, -EBADMSG, "component '%.40s' is unknown", name);
+        if (m->n_components == MODEL_COMPONENTS_MAX)
+                return err_set(e, -E2BIG, "more than %d components", MODEL_COMPONENTS_MAX);
+        *ret = &m->components[m->n_components++];
+        (*ret)->name = known;
+        return 0;
+}
+
+static int by_rank(const void *a, const void *b)
+{
+        const struct model_component *x = a, *y = b;
+
+        return component_rank(x->name, NULL) - component_rank(y->name, NULL);
+}
+
+void model_sort_components(struct model *m)
+{
+        qsort(m->components, m->n_components, sizeof(m->components[0]), by_rank);
+}
+
+const char *model_name(const struct model *m)
+{
+        return m->name ? m->name : MODEL_UNNAMED;
+}
+
+const char *model_output_type(const struct model *m)
+{
+        return m->output_type;
+}
+
+const char *model_provenance(const struct model *m)
+{
+        return provenance_names[m->provenance >= 0 ? m->provenance : PROVENANCE_MEASURED];
+}
+
+double model_mae(const struct model *m)
+{
+        return m->mae;
+}
+
+int model_cores(const struct model *m)
+{
+        return m->cores;
+}
+
+size_t model_components(const struct model *m)
+{
+        return m->n_components;
+}
+
+const char *model_component(const struct model *m, size_t i)
+{
+        return m->components[i].name;
+}
+
+size_t model_features(const struct model *m)
+{
+        return m->n_features;
+}
+
+const char *model_feature(const struct model *m, size_t i)
+{
+        return m->features[i];
+}
+
+double model_feature_scale(const struct model *m, size_t i)
+{
+        return m->feature_scale[i] > 0 ? m->feature_scale[i] : 1;
+}
+
+int model_bind(const struct model *m, const char *const *columns, size_t n, size_t *ret_index, struct err *e)
+{
+        for (size_t i = 0; i < m->n_features; i++) {
+                size_t c = 0;
+
+                while (c < n && strcmp(columns[c], m->features[i]))
+                        c++;
+                if (c == n)
+                        return err_set(e, -ENOENT, "feature '%.100s' of model '%.100s' is missing", m->features[i],
+                                       model_name(m));
+                ret_index[i] = c;
+        }
+        return 0;
+}
+
+static void eval_rows(const struct model *m, const size_t *index, const double *rows, size_t stride, size_t n,
+                      double *out)
+{
+        for (size_t i = 0; i < m->n_components; i++)
+                m->components[i].eval(&m->components[i], index, rows, stride, n, out + i, m->n_components);
+}
+
+void model_predict(const struct model *m, const size_t *index, const double *rows, size_t stride, size_t n,
+                   double *out)
+{
+        eval_rows(m, index, rows, stride, n, out);
+        for (size_t i = 0; i < n * m->n_components; i++)
+                out[i] = out[i] > 0 && isfinite(out[i]) ? out[i] : 0;
+}
+
+int model_check(const struct model *m, struct err *e)
+{
+        double rows[2][MODEL_FEATURES_MAX] = { { 0 } }, out[2][MODEL_COMPONENTS_MAX];
+        static const char *const what[] = { "zero activity", "full activity" };
+        size_t index[MODEL_FEATURES_MAX];
+
+        for (size_t i = 0; i < m->n_features; i++) {
+                index[i] = i;
+                rows[1][i] = model_feature_scale(m, i);
+        }
+        for (size_t r = 0; r < 2; r++) {
+                eval_rows(m, index, rows[r], MODEL_FEATURES_MAX, 1, out[r]);
+                for (size_t i = 0; i < m->n_components; i++)
+                        if (!isfinite(out[r][i]) || fabs(out[r][i]) > MODEL_WATTS_MAX)
+                                return err_set(e, -EDOM, "model '%.100s' predicts %g W for %s at %s", model_name(m),
+                                               out[r][i], m->components[i].name, what[r]);
+        }
+        return 0;
+}
