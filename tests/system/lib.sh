@@ -86,14 +86,20 @@ tmpdir() {
         mkdir -p "$TEST_DIR" && printf '%s\n' "$TEST_DIR"
 }
 
-# start LOG program...: runs it in the background, output to LOG; its pid is in $STARTED_PID.
+# start LOG program...: runs it in the background, output to LOG; its pid is in $STARTED_PID. Returns after the
+# exec: a signal that hits the shell's own child before it would run the shell's handlers or be lost.
 start() {
-        local log=$1
+        local log=$1 me its n=0
 
         shift
         "$@" >>"$log" 2>&1 </dev/null &
         STARTED_PID=$!
         STARTED+=("$STARTED_PID")
+        mapfile -d '' me </proc/$$/cmdline
+        while [ "$(type -t "$1")" = file ] && [ $((n += 1)) -lt 1000 ]; do
+                mapfile -d '' its <"/proc/$STARTED_PID/cmdline" || break
+                [ "${its[*]}" = "${me[*]}" ] || break
+        done 2>/dev/null
 }
 
 # stop PID [SIGNAL]: ends a started program, waits for it and returns its status. After 10 s it is killed.
@@ -128,6 +134,7 @@ forget() {
 lib_exit() {
         local pid
 
+        [ "$BASHPID" = $$ ] || return # a child that was ended between fork and exec
         exec 2>/dev/null # the shell's own notes about killed children
         for pid in ${STARTED[@]+"${STARTED[@]}"}; do
                 kill -KILL "$pid"
@@ -136,5 +143,3 @@ lib_exit() {
         [ -n "${KEEP:-}" ] || rm -rf "$TEST_DIR"
 }
 trap lib_exit EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
