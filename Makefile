@@ -114,7 +114,8 @@ $(B)/bin/wattloop-demo-%: $(B)/deploy/demo/%.o
 # A unit test of folder F links F's objects: tests/unit/F/test_x.c. Wrapped functions come from its prototypes.
 wraps = $(shell sed -n 's/^.*__wrap_\([A-Za-z0-9_]*\)(.*).*;$$/-Wl,--wrap=\1/p' $1 | sort -u)
 component = $(firstword $(subst /, ,$1))
-$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
+.SECONDEXPANSION:
+$(B)/tests/unit/%: $(B)/tests/unit/%.o $(LIB) $$(filter $(PROGRAMS:%=$(B)/lib/%.a),$(B)/lib/$$(call component,$$*).a)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $(call wraps,tests/unit/$*.c) $< $(wildcard $(B)/lib/$(call component,$*).a) $(LIB) \
 	$(call pc_libs,$(call component,$*)) -lcmocka -o $@
