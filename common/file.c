@@ -73,21 +73,21 @@ int file_read_small(int dirfd, const char *path, char *ret, size_t size)
 {
         CLEANUP(closep) int fd = -1;
         size_t used = 0;
-        char *end;
+        char *end = NULL;
 
         fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
         if (fd < 0)
                 return -errno;
-        while (used < size && !memchr(ret, '\n', used)) {
+        while (used < size && !end) {
                 ssize_t n = read_retry(fd, ret + used, size - used);
 
                 if (n < 0)
                         return -errno;
                 if (n == 0)
                         break;
+                end = memchr(ret + used, '\n', (size_t)n);
                 used += (size_t)n;
         }
-        end = memchr(ret, '\n', used);
         if (end)
                 used = (size_t)(end - ret);
         if (used >= size || used > INT_MAX)

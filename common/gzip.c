@@ -88,6 +88,7 @@ static int inflate_beyond(z_stream *z, bool *ret_more)
         z->next_out = &extra;
         z->avail_out = 1;
         code = inflate(z, Z_NO_FLUSH);
+        z->next_out = NULL;
         *ret_more = z->avail_out == 0;
         return code;
 }

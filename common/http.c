@@ -79,16 +79,20 @@ void http_response_done(struct http_response *response)
         buf_done(&response->body);
 }
 
-/* The URL without user name and password, for messages. */
+/* The URL without user name and password, for messages. Schemes that we do not speak are refused. */
 static int public_url(const char *url, char ret[HTTP_URL_MAX])
 {
         CURLU *u = curl_url();
-        char *text = NULL;
+        char *text = NULL, *scheme = NULL;
         CURLUcode code;
 
         if (!u)
                 return -ENOMEM;
         code = curl_url_set(u, CURLUPART_URL, url, 0);
+        if (code == CURLUE_OK)
+                code = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+        if (code == CURLUE_OK && strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
+                code = CURLUE_UNSUPPORTED_SCHEME;
         if (code == CURLUE_OK) {
                 (void)curl_url_set(u, CURLUPART_USER, NULL, 0);
                 (void)curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
@@ -97,6 +101,7 @@ static int public_url(const char *url, char ret[HTTP_URL_MAX])
         if (code == CURLUE_OK)
                 (void)snprintf(ret, HTTP_URL_MAX, "%s", text);
         curl_free(text);
+        curl_free(scheme);
         curl_url_cleanup(u);
         return code == CURLUE_OK ? 0 : code == CURLUE_OUT_OF_MEMORY ? -ENOMEM : -EINVAL;
 }
@@ -240,7 +245,6 @@ static int to_errno(CURL *curl, CURLcode code, const struct exchange *x)
         case CURLE_COULDNT_RESOLVE_PROXY:
                 return -EHOSTUNREACH;
         case CURLE_URL_MALFORMAT:
-        case CURLE_UNSUPPORTED_PROTOCOL:
                 return -EINVAL;
         case CURLE_OUT_OF_MEMORY:
                 return -ENOMEM;
@@ -287,7 +291,7 @@ int http_exchange(struct http *http, const struct http_request *request, struct 
 
         r = public_url(request->url, url);
         if (r < 0) /* its text may hold a password, so it is not repeated */
-                return err_set(e, r, r == -EINVAL ? "not a valid URL" : "out of memory");
+                return err_set(e, r, r == -EINVAL ? "not a valid http or https URL" : "out of memory");
         buf_init(&response.body, max);
         curl_easy_reset(http->curl); /* forgets options, keeps connections */
         set_limits(http->curl, request, max);
