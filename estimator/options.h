@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The estimator's configuration. */
+#pragma once
+
+#include <sys/types.h>
+#include "config/option.h"
+
+struct options {
+        char *socket_path;
+        char *socket_mode;   /* octal text; options_mode() */
+        char *compat_socket; /* "": none */
+        char *store_path;
+        long long clients_max;
+        long long request_max;   /* bytes of one request */
+        long long buffered_max;  /* bytes of all requests that are not complete yet */
+        long long timeout_ms;    /* for a whole request to arrive, for its reply to be read, between two requests */
+};
+
+extern const struct option options_table[];
+
+/* Cross-checks after loading, as struct program wants them. */
+int options_check(const void *options, struct err *e);
+
+/* The socket's permission bits; options_check() has made sure that they parse. */
+mode_t options_mode(const struct options *options);

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "estimator/reply.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "common/num.h"
+
+#define SHORT_MAX   1e12 /* below, watts * 10^4 is exact in 64 bits */
+#define SHORT_SCALE 10000
+
+int reply_rejected(struct buf *out, const char *prefix, const char *text)
+{
+        struct err whole;
+
+        (void)err_set(&whole, 0, "%s%s", prefix, text);
+        (void)buf_puts(out, "{\"powers\": {}, \"msg\": "); /* failure is sticky in the buffer */
+        (void)json_write_string(out, whole.text);
+        return buf_puts(out, "}");
+}
+
+static void write_number(struct buf *out, double v)
+{
+        char text[NUM_TEXT_MAX];
+
+        (void)num_format_double(text, v);
+        (void)buf_puts(out, text);
+}
+
+int reply_unpredicted(struct buf *out, const char *text, double core_ratio)
+{
+        struct err whole;
+
+        (void)err_set(&whole, 0, "%.250s\n", text);
+        (void)buf_puts(out, "{\"powers\": [], \"msg\": ");
+        (void)json_write_string(out, whole.text);
+        (void)buf_puts(out, ", \"core_ratio\": ");
+        write_number(out, core_ratio);
+        return buf_puts(out, "}");
+}
+
+/* "41.25", "0.0": always with a point, because a client may take "41" for an integer. */
+static void write_short(struct buf *out, double watts)
+{
+        char text[32];
+        uint64_t scaled = (uint64_t)llround(watts * SHORT_SCALE);
+        int n = snprintf(text, sizeof(text), "%" PRIu64 ".%04" PRIu64, scaled / SHORT_SCALE, scaled % SHORT_SCALE);
+
+        while (text[n - 1] == '0' && text[n - 2] != '.')
+                n--;
+        (void)buf_append(out, text, (size_t)n);
+}
+
+static void write_watts(struct buf *out, double watts, enum reply_precision precision)
+{
+        char text[NUM_TEXT_MAX];
+
+        if (precision == REPLY_SHORT && watts < SHORT_MAX) {
+                write_short(out, watts);
+                return;
+        }
+        (void)num_format_double(text, watts);
+        (void)buf_puts(out, text);
+        if (!strpbrk(text, ".e"))
+                (void)buf_puts(out, ".0");
+}
+
+static void write_component(struct buf *out, const struct model *model, size_t i, const double *watts, size_t n,
+                            enum reply_precision precision)
+{
+        size_t components = model_components(model);
+
+        (void)buf_printf(out, "%s\"%s\": [", i > 0 ? ", " : "", model_component(model, i));
+        for (size_t r = 0; r < n; r++) {
+                if (r > 0)
+                        (void)buf_puts(out, ", ");
+                write_watts(out, watts[r * components + i], precision);
+        }
+        (void)buf_puts(out, "]");
+}
+
+/* What upstream's clients do not read, closing brace included. */
+static void write_pedigree(struct buf *out, const struct model *model, const char *id)
+{
+        const char *provenance = model_provenance(model);
+
+        (void)buf_puts(out, ", \"model\": ");
+        (void)json_write_string(out, model_name(model));
+        if (*id)
+                (void)buf_printf(out, ", \"id\": \"%s\"", id);
+        if (strcmp(provenance, "measured"))
+                (void)buf_printf(out, ", \"provenance\": \"%s\"", provenance);
+        (void)buf_puts(out, "}");
+}
+
+int reply_powers(struct buf *out, const struct model *model, const char *id, const double *watts, size_t n,
+                 double core_ratio, enum reply_precision precision)
+{
+        size_t begin = out->size, end;
+
+        (void)buf_puts(out, "{\"powers\": {");
+        for (size_t i = 0; i < model_components(model); i++)
+                write_component(out, model, i, watts, n, precision);
+        (void)buf_puts(out, "}, \"msg\": \"\", \"core_ratio\": ");
+        write_number(out, core_ratio);
+
+        end = out->size;
+        write_pedigree(out, model, id);
+        if (out->failed || out->size - begin <= REPLY_GO_MAX)
+                return out->failed;
+        out->size = end;
+        return buf_puts(out, "}");
+}

@@ -1,0 +1,473 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One thread answers everything; loading happens in loader.c's and ends here in one pointer swap between two
+ * requests, so that no request waits for a load and no answer mixes two models. */
+#include "estimator/server.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "estimator/answer.h"
+#include "estimator/client.h"
+#include "estimator/listen.h"
+#include "estimator/loader.h"
+#include "estimator/status.h"
+
+#define EVENTS_MAX      64
+#define LISTENERS_MAX   2
+#define FDS_OWN         32                       /* descriptors that are no clients */
+#define ACCEPT_PAUSE_NS (NS_PER_S / 2)           /* after accept() failed for want of something */
+#define LOG_PERIOD_NS   (UINT64_C(10) * NS_PER_S)
+#define ACCEPTS_A_TURN  64
+
+struct server;
+
+/* What epoll hands back. Embedded first in what it belongs to. */
+struct watch {
+        void (*ready)(struct server *s, struct watch *w, uint32_t events);
+};
+
+struct connection {
+        struct watch watch;
+        struct client client;
+        uint32_t events;
+        uint64_t deadline_ns;
+        struct connection *prev, *next; /* in the order of deadlines */
+};
+
+struct acceptor {
+        struct watch watch;
+        struct listener listener;
+};
+
+struct server {
+        const struct options *options;
+        int epoll_fd, signal_fd;
+        struct watch signal_watch, loader_watch;
+        struct acceptor acceptors[LISTENERS_MAX];
+        size_t n_acceptors;
+        bool accepting;
+        uint64_t accept_again_ns; /* 0: no pause, or until a connection ends */
+        struct connection *first, *last;
+        long long n_connections;
+        size_t buffered;
+        struct client_service service;
+        struct answerer answerer;
+        struct models *models; /* what answers; answerer.models is the same */
+        struct loader loader;
+        struct counters counters;
+        struct log_limit accept_limit;
+        bool stopping;
+};
+
+/* ---- epoll ---- */
+
+static int watch_fd(struct server *s, int op, int fd, uint32_t events, struct watch *w)
+{
+        struct epoll_event event = { .events = events, .data.ptr = w };
+
+        return epoll_ctl(s->epoll_fd, op, fd, &event) < 0 ? -errno : 0;
+}
+
+/* ---- models ---- */
+
+static void log_refusals(const struct models *models)
+{
+        for (size_t i = 0; i < models->n_refused; i++)
+                log_warning("model '%s' is refused: %s", models->refused[i].path, models->refused[i].error.text);
+}
+
+static void log_slot(const struct models *models, size_t slot)
+{
+        const struct loaded_model *l = models->slots[slot];
+
+        if (l)
+                log_info("%s of %s: model '%s', id %.16s (%s)", models_slot_output_type(slot), models_slot_source(slot),
+                         model_name(l->model), l->id, model_provenance(l->model));
+        else
+                log_info("%s of %s: no model any more", models_slot_output_type(slot), models_slot_source(slot));
+}
+
+/* The one place where the answering set changes: between two requests. */
+static void swap_models(struct server *s, struct models *models)
+{
+        struct models *old = s->models;
+
+        for (size_t i = 0; i < models_slots(); i++)
+                if (!old || old->slots[i] != models->slots[i]) {
+                        if (!old && !models->slots[i])
+                                continue;
+                        s->counters.swaps += old != NULL;
+                        log_slot(models, i);
+                }
+        log_refusals(models);
+        s->models = models;
+        s->answerer.models = models;
+        models_free(old);
+}
+
+static int start_reload(struct server *s)
+{
+        struct err e;
+        int r;
+
+        r = loader_start(&s->loader, s->models, &e);
+        return r < 0 ? log_error(r, "store is not reloaded: %s", e.text) : 0;
+}
+
+static void loader_ready(struct server *s, struct watch *w, uint32_t events)
+{
+        struct models *models = NULL;
+        bool again = false;
+        struct err e;
+        int r;
+
+        (void)w;
+        (void)events;
+        r = loader_finish(&s->loader, &models, &again, &e);
+        if (r < 0)
+                (void)log_error(r, "store is not reloaded: %s", e.text);
+        if (r > 0)
+                swap_models(s, models);
+        s->counters.reloads += r != 0;
+        if (again)
+                (void)start_reload(s); /* logged there */
+}
+
+static int load_first(struct server *s)
+{
+        struct models *models = NULL;
+        struct err e;
+        int r;
+
+        r = models_load(s->options->store_path, NULL, &models, &e);
+        if (r < 0)
+                return log_error(r, "cannot load models: %s", e.text);
+        swap_models(s, models);
+        return 0;
+}
+
+/* ---- requests ---- */
+
+static int run_command(void *arg, const char *name, struct buf *out)
+{
+        struct server *s = arg;
+
+        if (!strcmp(name, "status"))
+                return status_write(out, &s->counters, s->models, clock_monotonic_ns());
+        if (!strcmp(name, "reload")) {
+                if (start_reload(s) < 0)
+                        return reply_rejected(out, "failed to reload: ", "no thread could be started");
+                return buf_puts(out, "{\"reload\": \"started\"}");
+        }
+        return -ENOENT;
+}
+
+static int answer(void *arg, const char *text, size_t size, struct buf *out)
+{
+        struct server *s = arg;
+        int r = answer_request(&s->answerer, text, size, out);
+
+        s->counters.requests += r == ANSWER_WATTS || r == ANSWER_REFUSED;
+        s->counters.errors += r == ANSWER_REFUSED;
+        return r;
+}
+
+static int reject(void *arg, const char *text, struct buf *out)
+{
+        struct server *s = arg;
+
+        s->counters.errors++;
+        return reply_rejected(out, "failed to handle request: ", text);
+}
+
+/* ---- connections ---- */
+
+static void unlink_connection(struct server *s, struct connection *c)
+{
+        *(c->prev ? &c->prev->next : &s->first) = c->next;
+        *(c->next ? &c->next->prev : &s->last) = c->prev;
+        c->prev = c->next = NULL;
+}
+
+/* The time limit is the same for all, so whoever was touched last ends last. */
+static void touch_connection(struct server *s, struct connection *c)
+{
+        c->deadline_ns = clock_monotonic_ns() + (uint64_t)s->options->timeout_ms * NS_PER_MS;
+        c->prev = s->last;
+        c->next = NULL;
+        *(s->last ? &s->last->next : &s->first) = c;
+        s->last = c;
+}
+
+static void set_accepting(struct server *s, bool accepting)
+{
+        s->accepting = accepting;
+        s->accept_again_ns = 0;
+        for (size_t i = 0; i < s->n_acceptors; i++)
+                (void)watch_fd(s, EPOLL_CTL_MOD, s->acceptors[i].listener.fd, accepting ? EPOLLIN : 0,
+                               &s->acceptors[i].watch); /* modifying what was added cannot fail */
+}
+
+static void close_connection(struct server *s, struct connection *c)
+{
+        unlink_connection(s, c);
+        client_done(&c->client, &s->service);
+        free(c);
+        s->n_connections--;
+        if (!s->accepting)
+                set_accepting(s, true);
+}
+
+static void connection_ready(struct server *s, struct watch *w, uint32_t events)
+{
+        struct connection *c = (struct connection *)w;
+        int wanted = client_handle(&c->client, events, &s->service);
+
+        if (wanted >= 0 && (uint32_t)wanted != c->events) {
+                int r = watch_fd(s, EPOLL_CTL_MOD, c->client.fd, (uint32_t)wanted, &c->watch);
+
+                c->events = (uint32_t)wanted;
+                wanted = r < 0 ? r : wanted;
+        }
+        if (wanted < 0) {
+                close_connection(s, c);
+                return;
+        }
+        if (c->client.progressed) {
+                c->client.progressed = false;
+                unlink_connection(s, c);
+                touch_connection(s, c);
+        }
+}
+
+static int add_connection(struct server *s, int fd)
+{
+        struct connection *c = calloc(1, sizeof(*c));
+        int r;
+
+        if (!c) {
+                (void)close(fd);
+                return -ENOMEM;
+        }
+        c->watch.ready = connection_ready;
+        c->events = EPOLLIN;
+        client_init(&c->client, fd, (size_t)s->options->request_max);
+        r = watch_fd(s, EPOLL_CTL_ADD, fd, EPOLLIN, &c->watch);
+        if (r < 0) {
+                client_done(&c->client, &s->service);
+                free(c);
+                return r;
+        }
+        touch_connection(s, c);
+        s->n_connections++;
+        return 0;
+}
+
+/* Out of descriptors or memory: trying again at once would spin, so wait for a connection to end or a while. */
+static void pause_accepting(struct server *s, int r)
+{
+        if (log_limit_ok(&s->accept_limit, LOG_PERIOD_NS))
+                log_warning("cannot accept connections for the moment: %s", strerror(-r));
+        set_accepting(s, false);
+        s->accept_again_ns = clock_monotonic_ns() + ACCEPT_PAUSE_NS;
+}
+
+static void acceptor_ready(struct server *s, struct watch *w, uint32_t events)
+{
+        struct acceptor *a = (struct acceptor *)w;
+
+        (void)events;
+        for (int i = 0; i < ACCEPTS_A_TURN && s->accepting; i++) {
+                int fd, r;
+
+                if (s->n_connections >= s->options->clients_max) {
+                        set_accepting(s, false); /* until a connection ends */
+                        return;
+                }
+                fd = accept4(a->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+                if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
+                        return;
+                r = fd < 0 ? -errno : add_connection(s, fd);
+                if (r < 0)
+                        pause_accepting(s, r);
+        }
+}
+
+/* Returns how long epoll may sleep, in ms; -1 for ever. */
+static int expire_connections(struct server *s)
+{
+        uint64_t now = clock_monotonic_ns(), next = UINT64_MAX;
+
+        while (s->first && s->first->deadline_ns <= now)
+                close_connection(s, s->first);
+        if (!s->accepting && s->accept_again_ns > 0 && s->accept_again_ns <= now)
+                set_accepting(s, true);
+
+        if (s->first)
+                next = s->first->deadline_ns;
+        if (s->accept_again_ns > 0 && s->accept_again_ns < next)
+                next = s->accept_again_ns;
+        if (next == UINT64_MAX)
+                return -1;
+        return (int)((next - now) / NS_PER_MS + 1); /* at most a day, see limits.timeout */
+}
+
+/* ---- signals ---- */
+
+static void signal_ready(struct server *s, struct watch *w, uint32_t events)
+{
+        struct signalfd_siginfo info;
+
+        (void)w;
+        (void)events;
+        while (read(s->signal_fd, &info, sizeof(info)) == sizeof(info)) {
+                if (info.ssi_signo == SIGHUP)
+                        (void)start_reload(s); /* logged there */
+                else
+                        s->stopping = true;
+        }
+}
+
+static int open_signals(struct server *s)
+{
+        sigset_t set;
+
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGHUP);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGINT);
+        (void)signal(SIGPIPE, SIG_IGN);
+        if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0) /* before any thread, which inherits it */
+                return log_error(-EINVAL, "cannot block signals");
+        s->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return s->signal_fd < 0 ? log_error(-errno, "cannot make a signalfd") : 0;
+}
+
+/* ---- start and stop ---- */
+
+/* Descriptors for all clients that the configuration allows, as far as the hard limit goes. */
+static void raise_fd_limit(long long clients_max)
+{
+        struct rlimit limit;
+        rlim_t wanted = (rlim_t)clients_max + FDS_OWN;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+                return;
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+                log_warning("only %llu of %lld clients can be served at a time: the limit on open files is too low",
+                            (unsigned long long)limit.rlim_cur - FDS_OWN, clients_max);
+}
+
+static int open_acceptor(struct server *s, const char *path)
+{
+        struct acceptor *a = &s->acceptors[s->n_acceptors];
+        struct err e;
+        int r;
+
+        a->watch.ready = acceptor_ready;
+        r = listener_open(path, options_mode(s->options), &a->listener, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        s->n_acceptors++;
+        r = watch_fd(s, EPOLL_CTL_ADD, a->listener.fd, EPOLLIN, &a->watch);
+        return r < 0 ? log_error(r, "cannot watch '%s'", path) : 0;
+}
+
+static int open_server(struct server *s)
+{
+        struct err e;
+        int r;
+
+        s->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+        if (s->epoll_fd < 0)
+                return log_error(-errno, "cannot make an epoll descriptor");
+        r = open_signals(s);
+        if (r < 0)
+                return r;
+        r = loader_init(&s->loader, s->options->store_path, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        s->signal_watch.ready = signal_ready;
+        s->loader_watch.ready = loader_ready;
+        if (watch_fd(s, EPOLL_CTL_ADD, s->signal_fd, EPOLLIN, &s->signal_watch) < 0 ||
+            watch_fd(s, EPOLL_CTL_ADD, s->loader.fd, EPOLLIN, &s->loader_watch) < 0)
+                return log_error(-ENOMEM, "cannot watch descriptors");
+
+        r = load_first(s);
+        if (r < 0)
+                return r;
+        r = open_acceptor(s, s->options->socket_path);
+        if (r == 0 && *s->options->compat_socket)
+                r = open_acceptor(s, s->options->compat_socket);
+        return r;
+}
+
+static void close_server(struct server *s)
+{
+        for (size_t i = 0; i < s->n_acceptors; i++)
+                listener_close(&s->acceptors[i].listener);
+        s->n_acceptors = 0;
+        while (s->first)
+                close_connection(s, s->first);
+        loader_done(&s->loader);
+        models_free(s->models);
+        closep(&s->signal_fd);
+        closep(&s->epoll_fd);
+}
+
+static int run_loop(struct server *s)
+{
+        struct epoll_event events[EVENTS_MAX];
+
+        while (!s->stopping) {
+                int n = epoll_wait(s->epoll_fd, events, EVENTS_MAX, expire_connections(s));
+
+                if (n < 0 && errno != EINTR)
+                        return log_error(-errno, "cannot wait for events");
+                for (int i = 0; i < n; i++) {
+                        struct watch *w = events[i].data.ptr;
+
+                        w->ready(s, w, events[i].events);
+                }
+        }
+        return 0;
+}
+
+int server_run(const struct options *options)
+{
+        struct server s = { .options = options, .epoll_fd = -1, .signal_fd = -1, .loader.fd = -1, .accepting = true };
+        int r;
+
+        s.counters.started_ns = clock_monotonic_ns();
+        s.answerer = (struct answerer){ .cpus = sysconf(_SC_NPROCESSORS_ONLN),
+                                        .precision = REPLY_SHORT,
+                                        .command = run_command,
+                                        .arg = &s };
+        s.service = (struct client_service){ .answer = answer,
+                                             .reject = reject,
+                                             .arg = &s,
+                                             .request_max = (size_t)options->request_max,
+                                             .buffered_max = (size_t)options->buffered_max,
+                                             .buffered = &s.buffered };
+        raise_fd_limit(options->clients_max);
+
+        r = open_server(&s);
+        if (r == 0) {
+                log_info("serving on '%s'%s%s, models from '%s'", options->socket_path,
+                         *options->compat_socket ? " and " : "", options->compat_socket, options->store_path);
+                r = run_loop(&s);
+        }
+        if (r == 0)
+                log_info("stopping after %llu requests, %llu with errors", (unsigned long long)s.counters.requests,
+                         (unsigned long long)s.counters.errors);
+        close_server(&s);
+        return r;
+}

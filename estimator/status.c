@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "estimator/status.h"
+
+#include <inttypes.h>
+#include <unistd.h>
+
+#include "common/clock.h"
+#include "common/json.h"
+#include "config/cli.h"
+
+static void write_member(struct buf *out, const char *key, const char *value)
+{
+        (void)buf_printf(out, "\"%s\": ", key); /* failure is sticky in the buffer */
+        (void)json_write_string(out, value);
+}
+
+static void write_model(struct buf *out, size_t slot, const struct loaded_model *l)
+{
+        (void)buf_printf(out, "{\"energy_source\": \"%s\", \"output_type\": \"%s\", \"form\": \"%s\", \"id\": \"%s\", ",
+                         models_slot_source(slot), models_slot_output_type(slot), l->form, l->id);
+        write_member(out, "model", model_name(l->model));
+        (void)buf_printf(out, ", \"loaded_ms\": %" PRId64 ", \"provenance\": \"%s\"}", l->loaded_ms,
+                         model_provenance(l->model));
+}
+
+int status_write(struct buf *out, const struct counters *c, const struct models *models, uint64_t now_ns)
+{
+        const char *separator = "";
+
+        (void)buf_printf(out,
+                         "{\"version\": \"%s\", \"pid\": %ld, \"uptime_ms\": %" PRIu64 ", \"requests\": %" PRIu64
+                         ", \"errors\": %" PRIu64 ", \"swaps\": %" PRIu64 ", \"reloads\": %" PRIu64
+                         ", \"models\": [",
+                         WATTLOOP_VERSION, (long)getpid(), (now_ns - c->started_ns) / NS_PER_MS, c->requests,
+                         c->errors, c->swaps, c->reloads);
+        for (size_t i = 0; i < models_slots(); i++) {
+                if (!models->slots[i])
+                        continue;
+                (void)buf_puts(out, separator);
+                write_model(out, i, models->slots[i]);
+                separator = ", ";
+        }
+        (void)buf_puts(out, "], \"refused\": [");
+        for (size_t i = 0; i < models->n_refused; i++) {
+                (void)buf_puts(out, i > 0 ? ", {" : "{");
+                write_member(out, "path", models->refused[i].path);
+                (void)buf_puts(out, ", ");
+                write_member(out, "error", models->refused[i].error.text);
+                (void)buf_puts(out, "}");
+        }
+        return buf_puts(out, "]}");
+}
