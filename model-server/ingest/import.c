@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model-server/ingest/import.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "common/json.h"
+#include "schema/machine.h"
+
+#define FOLD_CHUNK 129 /* grid points folded at a time, so memory stays bounded when late data open a long past */
+
+/* An epoch that this batch touches. */
+struct touched {
+        char node_id[BATCH_LABEL_VALUE_MAX + 1], epoch_name[BATCH_LABEL_VALUE_MAX + 1];
+        struct epoch epoch;
+        int64_t first_new_ms; /* earliest sample that was added; INT64_MAX: none */
+};
+
+struct import {
+        struct store *store;
+        struct trainer *trainer;
+        const struct import_settings *settings;
+        int64_t now_ms;
+        struct touched *touched; /* owned */
+        size_t touched_n;
+        struct touched *folding;
+        struct import_counts counts;
+};
+
+static void import_done(struct import *im)
+{
+        free(im->touched);
+}
+
+static int find_touched(struct import *im, const struct batch_line *line, struct touched **ret, struct err *e)
+{
+        struct touched *t;
+
+        /* Newest first: the lines of a batch are nearly always of one epoch. */
+        for (size_t i = im->touched_n; i > 0; i--) {
+                t = &im->touched[i - 1];
+                if (!strcmp(t->epoch_name, line->epoch) && !strcmp(t->node_id, line->node_id)) {
+                        *ret = t;
+                        return 0;
+                }
+        }
+        if (im->touched_n == IMPORT_EPOCHS_MAX)
+                return err_set(e, -E2BIG, "more than %d epochs in a batch", IMPORT_EPOCHS_MAX);
+        t = realloc(im->touched, (im->touched_n + 1) * sizeof(*t));
+        if (!t)
+                return err_set(e, -ENOMEM, "out of memory");
+        im->touched = t;
+        t += im->touched_n++;
+        *t = (struct touched){ .first_new_ms = INT64_MAX };
+        (void)snprintf(t->node_id, sizeof(t->node_id), "%s", line->node_id); /* batch.c limits both */
+        (void)snprintf(t->epoch_name, sizeof(t->epoch_name), "%s", line->epoch);
+        *ret = t;
+        return store_epoch(im->store, line->node_id, line->node_name, line->epoch, im->now_ms, &t->epoch, e);
+}
+
+/* wattloop_node's labels say what machine the epoch was recorded on. */
+static int note_node(struct import *im, const struct batch_line *line, struct touched *t, struct err *e)
+{
+        const char *definition = json_string_value(json_object_get(line->metric, "definition"));
+        CLEANUP(json_decrefp) json_t *spec_json = NULL;
+        CLEANUP(freep) char *text = NULL;
+        struct epoch now = t->epoch;
+        struct machine_spec spec;
+        int r;
+
+        r = machine_spec_from_json(line->metric, &spec, e);
+        if (r < 0)
+                return r;
+        spec_json = machine_spec_to_json(&spec);
+        text = spec_json ? json_dumps(spec_json, JSON_COMPACT | JSON_SORT_KEYS) : NULL;
+        if (!text)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = store_node_type(im->store, text, &now.node_type, e);
+        if (r < 0)
+                return r;
+        (void)snprintf(now.definition, sizeof(now.definition), "%s", definition ? definition : "");
+        if (now.node_type == t->epoch.node_type && !strcmp(now.definition, t->epoch.definition))
+                return 0;
+        if (t->epoch.node_type < 0)
+                t->first_new_ms = 0; /* now that it is known, what came before can be folded */
+        t->epoch = now;
+        return store_set_epoch(im->store, &now, e);
+}
+
+static int add_samples(struct import *im, const struct batch_line *line, struct touched *t, struct err *e)
+{
+        int64_t series_id;
+        int r = store_series(im->store, t->epoch.epoch_id, line, &series_id, e);
+
+        for (size_t i = 0; r == 0 && i < line->n; i++) {
+                r = store_add_sample(im->store, series_id, &line->samples[i], e);
+                if (r == 0) {
+                        im->counts.duplicate++;
+                } else if (r > 0) {
+                        im->counts.added++;
+                        if (line->samples[i].ts_ms < t->first_new_ms)
+                                t->first_new_ms = line->samples[i].ts_ms;
+                        r = 0;
+                }
+        }
+        return r;
+}
+
+static int add_line(struct import *im, const struct batch_line *line, struct err *e)
+{
+        struct touched *t = NULL;
+        int r;
+
+        im->counts.samples += line->n + line->nulls;
+        im->counts.ignored += line->nulls;
+        if (line->class.kind == SERIES_IGNORED) {
+                im->counts.ignored += line->n;
+                return 0;
+        }
+        r = find_touched(im, line, &t, e);
+        if (r == 0 && line->class.kind == SERIES_NODE)
+                r = note_node(im, line, t, e);
+        if (r == 0)
+                r = add_samples(im, line, t, e);
+        return r;
+}
+
+static int on_line(const char *text, size_t size, size_t number, void *arg, struct err *e)
+{
+        struct import *im = arg;
+        struct batch_line line;
+        int r = batch_parse_line(text, size, im->settings->line_samples, &line, e);
+
+        if (r == 0) {
+                r = add_line(im, &line, e);
+                batch_line_done(&line);
+        }
+        if (r == -EBADMSG || r == -E2BIG)
+                return err_prefix(e, r, "line %zu", number);
+        return r;
+}
+
+static int on_row(const struct row *folded, void *arg, struct err *e)
+{
+        struct import *im = arg;
+        struct row row = *folded;
+        int r;
+
+        row.node_type = im->folding->epoch.node_type;
+        memcpy(row.definition, im->folding->epoch.definition, sizeof(row.definition));
+        r = store_add_row(im->store, im->folding->epoch.epoch_id, &row, e);
+        if (r <= 0)
+                return r;
+        im->counts.rows++;
+        if (!(im->settings->accepted & 1u << row.provenance))
+                return 0;
+        im->counts.learned++;
+        return trainer_learn(im->trainer, &row, e);
+}
+
+/* Fold from the first interval that the new samples end or change to the end of what is stored: late samples can
+ * complete later intervals too. Rows that are there stay as they are. */
+static int fold_epoch(struct import *im, struct touched *t, struct err *e)
+{
+        int64_t grid[FOLD_CHUNK], from_ms = t->first_new_ms;
+        int n;
+
+        if (t->epoch.node_type < 0 || t->first_new_ms == INT64_MAX)
+                return 0;
+        im->folding = t;
+        for (;;) {
+                struct fold_input in;
+                int r;
+
+                n = store_grid(im->store, t->epoch.epoch_id, from_ms, FOLD_CHUNK, grid, e);
+                if (n < 2)
+                        return n < 0 ? n : 0;
+                r = store_window(im->store, t->epoch.epoch_id, grid[0], grid[n - 1], &in, e);
+                if (r < 0)
+                        return r;
+                r = fold(&in, from_ms, on_row, im, im->counts.intervals, e);
+                fold_input_done(&in);
+                if (r < 0 || n < FOLD_CHUNK)
+                        return r;
+                from_ms = grid[n - 1] + 1;
+        }
+}
+
+static int save_learner(struct learner_key key, const struct learned *learned, void *arg, struct err *e)
+{
+        return store_save_learner(arg, key, learned, e);
+}
+
+static int import_all(struct import *im, const void *data, size_t size, bool gzip, struct err *e)
+{
+        int r = lines_read(data, size, gzip, &im->settings->lines, on_line, im, e);
+
+        for (size_t i = 0; r == 0 && i < im->touched_n; i++)
+                r = fold_epoch(im, &im->touched[i], e);
+        if (r == 0)
+                r = trainer_each(im->trainer, true, save_learner, im->store, e);
+        if (r == 0)
+                r = store_add_samples_total(im->store, im->counts.added, e);
+        return r;
+}
+
+/* The end of a transaction: the learners follow the database. */
+static int finish(struct store *store, struct trainer *trainer, int r, struct err *e)
+{
+        if (r == 0)
+                r = store_commit(store, e);
+        if (r < 0) {
+                store_rollback(store);
+                trainer_rollback(trainer);
+                return r;
+        }
+        trainer_commit(trainer);
+        return 0;
+}
+
+int import_batch(struct store *store, struct trainer *trainer, const struct import_settings *settings,
+                 const void *data, size_t size, bool gzip, int64_t now_ms, struct import_counts *ret,
+                 struct err *e)
+{
+        CLEANUP(import_done)
+        struct import im = { .store = store, .trainer = trainer, .settings = settings, .now_ms = now_ms };
+        int r = store_begin(store, e);
+
+        if (r < 0)
+                return r;
+        r = finish(store, trainer, import_all(&im, data, size, gzip, e), e);
+        if (r == 0)
+                *ret = im.counts;
+        return r;
+}
+
+struct relearn {
+        struct trainer *trainer;
+        unsigned int accepted;
+};
+
+static int relearn_row(const struct row *row, void *arg, struct err *e)
+{
+        const struct relearn *re = arg;
+
+        return re->accepted & 1u << row->provenance ? trainer_learn(re->trainer, row, e) : 0;
+}
+
+static int relearn_all(struct store *store, struct trainer *trainer, unsigned int accepted, const char *words,
+                       struct err *e)
+{
+        struct relearn re = { trainer, accepted };
+        int r = store_clear_learners(store, e);
+
+        if (r == 0)
+                r = store_each_row(store, relearn_row, &re, e);
+        if (r == 0)
+                r = trainer_each(trainer, true, save_learner, store, e);
+        if (r == 0)
+                r = store_set_setting(store, "provenance", words, e);
+        return r;
+}
+
+int import_restore(struct store *store, struct trainer *trainer, unsigned int accepted, struct err *e)
+{
+        CLEANUP(buf_done) struct buf known, words;
+        int r;
+
+        buf_init(&known, 256);
+        buf_init(&words, 256);
+        for (int p = 0; p < PROVENANCE_N; p++)
+                if (accepted & 1u << p)
+                        (void)buf_printf(&words, "%s ", provenance_names[p]); /* failure is sticky */
+        if (words.failed)
+                return err_set(e, words.failed, "out of memory");
+        r = store_get_setting(store, "provenance", &known, e);
+        if (r < 0)
+                return r;
+        if (!strcmp(known.size ? known.data : "", words.size ? words.data : "")) {
+                r = store_load_learners(store, trainer, e);
+                if (r != -EPROTO)
+                        return r;
+        }
+        trainer_clear(trainer);
+        r = store_begin(store, e);
+        if (r < 0)
+                return r;
+        r = finish(store, trainer, relearn_all(store, trainer, accepted, words.size ? words.data : "", e), e);
+        return r < 0 ? r : 1;
+}
