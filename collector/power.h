@@ -18,9 +18,13 @@ struct power_reading {
         char unit[SENSOR_TEXT_MAX];      /* "0", "energy1" */
         enum provenance provenance;
         bool valid;        /* false: could not be read this time: a gap */
+        int error;         /* not valid: why, a negative errno; 0: the first read, or a counter that was reset */
         double energy_uj;  /* since the last read */
+        uint64_t covered_ns; /* the time energy_uj covers: longer than the interval when a counter could not be
+                                read before and has caught up; 0: the interval */
         double idle_uj;    /* part of energy_uj known to be idle; negative: not known, the window decides */
         char model[160];   /* estimated: "NAME ID"; else "" */
+        char model_provenance[16]; /* what the model was trained on: "measured", "simulated"; "" not estimated */
 };
 
 /* What a model-based source needs: the node's features over the interval, as deltas. */
@@ -55,3 +59,29 @@ extern const struct power_source_ops power_source_estimate; /* estimate.c */
 
 /* measured when `path` is on a real sysfs, simulated when it is a plain directory tree. */
 enum provenance power_path_provenance(const char *path);
+
+/* power.c: the sources that a machine has. */
+#define POWER_SOURCES_MAX 4
+struct power_state {
+        const struct power_source_ops *ops;
+        struct power_source *source; /* NULL: not opened */
+        int result;                  /* of opening; -ENOENT: no such sensor here */
+        struct err error;            /* words for a negative result */
+        bool fallback;               /* not listed, but used because no listed source was found */
+};
+struct power_set {
+        struct power_state states[POWER_SOURCES_MAX];
+        size_t n;
+        uint64_t errors; /* reads of a whole source that failed */
+};
+const struct power_source_ops *power_source_find(const char *name);
+/* Opens the named sources, in that order; what cannot be opened is told in its state. When none of them could
+ * be opened and an estimator socket or a weight file is configured, `estimate` is opened though not listed. */
+void power_open(const char *const *names, size_t n, const struct power_source_options *options,
+                struct power_set *ret);
+size_t power_usable(const struct power_set *set);
+/* Reads all sources; returns how many readings. A source that fails as a whole is counted, and `e` has the
+ * words of the last one that did. */
+int power_read(struct power_set *set, const struct power_context *context,
+               struct power_reading ret[SENSORS_MAX], int *ret_failed, struct err *e);
+void power_close(struct power_set *set);

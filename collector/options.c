@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include "collector/server.h"
+
+static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
+static const char *const power_choices[] = { "rapl", "acpi", "estimate", NULL };
+const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
+
+#define FIELD(f) offsetof(struct options, f)
+
+const struct option options_table[] = {
+        { "sampling.interval", OPTION_DURATION, FIELD(interval_ms), "3s", 50, 600000, NULL,
+          "time between two samples" },
+        { "procfs_root", OPTION_STRING, FIELD(procfs_root), "/proc", 0, 0, NULL,
+          "directory read in place of /proc" },
+        { "sysfs_root", OPTION_STRING, FIELD(sysfs_root), "/sys", 0, 0, NULL,
+          "directory read in place of /sys; power read from a plain directory is recorded as simulated" },
+        { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
+          "where usage comes from: auto tries bpf and falls back to proc" },
+        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,acpi", 0, 0, power_choices,
+          "power sources to use; when none of them is found, estimate is used if it is configured below" },
+        { "estimate.socket", OPTION_STRING, FIELD(estimate_socket), "", 0, 0, NULL,
+          "unix socket of an estimator to ask for watts; empty: none" },
+        { "estimate.weight", OPTION_STRING, FIELD(estimate_weight), "", 0, 0, NULL,
+          "weight JSON file to evaluate in process, read again when it changes; empty: none" },
+        { "estimate.energy_source", OPTION_ENUM, FIELD(estimate_energy_source), "rapl-sysfs", 0, 0,
+          options_energy_sources, "which components are estimated: rapl-sysfs (package, dram, ...) or acpi (platform)" },
+        { "store.path", OPTION_STRING, FIELD(store_path), "/var/lib/wattloop/samples.db", 0, 0, NULL,
+          "database of samples; empty: nothing is stored" },
+        { "store.retention_age", OPTION_DURATION, FIELD(retention_age_ms), "7d", 60000, 10.0 * 365 * 86400e3, NULL,
+          "samples older than this are removed once every destination has acknowledged them" },
+        { "store.retention_size", OPTION_SIZE, FIELD(retention_size), "1GiB", 1 << 20, 1e15, NULL,
+          "size above which the oldest samples are removed, acknowledged or not" },
+        { "metrics.listen", OPTION_STRING, FIELD(metrics_listen), "127.0.0.1:8888", 0, 0, NULL,
+          "address and port of the Prometheus endpoint; empty: none" },
+        { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status and sensors: print JSON" },
+        { 0 },
+};
+
+int options_check(const void *options, struct err *e)
+{
+        const struct options *o = options;
+        struct listen_address address;
+        bool configured = *o->estimate_socket || *o->estimate_weight;
+
+        if (string_list_has(&o->power_sources, "estimate") && !configured)
+                return err_set(e, -EINVAL, "power.sources lists estimate, which needs estimate.socket or estimate.weight");
+        if (*o->estimate_socket && *o->estimate_weight)
+                return err_set(e, -EINVAL, "estimate.socket and estimate.weight are both set; one of them decides");
+        if (!*o->procfs_root || !*o->sysfs_root)
+                return err_set(e, -EINVAL, "procfs_root and sysfs_root must not be empty");
+        if (*o->metrics_listen)
+                return listen_address_parse(o->metrics_listen, &address, e);
+        return 0;
+}

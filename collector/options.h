@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the collector can be told: one table for the file, the command line and the manual page. */
+#pragma once
+
+#include "config/option.h"
+
+enum features_choice { FEATURES_AUTO, FEATURES_BPF, FEATURES_PROC };
+
+struct options {
+        long long interval_ms;
+        char *procfs_root;
+        char *sysfs_root;
+        int features_source; /* enum features_choice */
+        struct string_list power_sources;
+        char *estimate_socket;     /* "" unset */
+        char *estimate_weight;     /* "" unset */
+        int estimate_energy_source; /* index into options_energy_sources */
+        char *store_path;          /* "" off */
+        long long retention_age_ms;
+        long long retention_size;  /* bytes */
+        char *metrics_listen;      /* "" off */
+        bool json;
+};
+
+extern const struct option options_table[];
+extern const char *const options_energy_sources[];
+
+/* Cross-checks; -EINVAL with words. */
+int options_check(const void *options, struct err *e);

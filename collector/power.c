@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The table of power sources, and reading all of those that this machine has. */
+#include "collector/power.h"
+
+#include <errno.h>
+#include <linux/magic.h>
+#include <string.h>
+#include <sys/vfs.h>
+
+static const struct power_source_ops *const sources[] = {
+        &power_source_rapl,
+        &power_source_acpi,
+        &power_source_estimate,
+};
+
+enum provenance power_path_provenance(const char *path)
+{
+        struct statfs fs;
+
+        if (statfs(path, &fs) == 0 && fs.f_type == SYSFS_MAGIC)
+                return PROVENANCE_MEASURED;
+        return PROVENANCE_SIMULATED;
+}
+
+const struct power_source_ops *power_source_find(const char *name)
+{
+        for (size_t i = 0; i < ARRAY_SIZE(sources); i++)
+                if (!strcmp(sources[i]->name, name))
+                        return sources[i];
+        return NULL;
+}
+
+static bool has_source(const struct power_set *set, const struct power_source_ops *ops)
+{
+        for (size_t i = 0; i < set->n; i++)
+                if (set->states[i].ops == ops)
+                        return true;
+        return false;
+}
+
+/* Opens one more source, unless it is there already. */
+static void open_source(struct power_set *set, const struct power_source_ops *ops,
+                        const struct power_source_options *options, bool fallback)
+{
+        struct power_state *s = &set->states[set->n];
+
+        if (!ops || set->n == POWER_SOURCES_MAX || has_source(set, ops))
+                return;
+        s->ops = ops;
+        s->fallback = fallback;
+        s->result = ops->open(options, &s->source, &s->error);
+        if (s->result < 0)
+                s->source = NULL;
+        set->n++;
+}
+
+void power_open(const char *const *names, size_t n, const struct power_source_options *options,
+                struct power_set *ret)
+{
+        memset(ret, 0, sizeof(*ret));
+        for (size_t i = 0; i < n; i++)
+                open_source(ret, power_source_find(names[i]), options, false);
+        if (!power_usable(ret) && (*options->estimator_socket || *options->estimate_weight))
+                open_source(ret, &power_source_estimate, options, true);
+}
+
+size_t power_usable(const struct power_set *set)
+{
+        size_t usable = 0;
+
+        for (size_t i = 0; i < set->n; i++)
+                usable += set->states[i].source != NULL;
+        return usable;
+}
+
+int power_read(struct power_set *set, const struct power_context *context,
+               struct power_reading ret[SENSORS_MAX], int *ret_failed, struct err *e)
+{
+        int n = 0, failed = 0;
+
+        for (size_t i = 0; i < set->n; i++) {
+                struct power_reading part[SENSORS_MAX];
+                struct power_state *s = &set->states[i];
+                int r;
+
+                if (!s->source)
+                        continue;
+                memset(part, 0, sizeof(part));
+                r = s->ops->read(s->source, context, part, e);
+                if (r < 0) {
+                        failed++;
+                        continue;
+                }
+                for (int j = 0; j < r && n < SENSORS_MAX; j++)
+                        ret[n++] = part[j];
+        }
+        set->errors += (uint64_t)failed;
+        *ret_failed = failed;
+        return n;
+}
+
+void power_close(struct power_set *set)
+{
+        for (size_t i = 0; i < set->n; i++)
+                if (set->states[i].source)
+                        set->states[i].ops->close(set->states[i].source);
+        memset(set, 0, sizeof(*set));
+}

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* samples.db (contract 1): the one owner of the file. One transaction per interval; nothing that was stored is
+ * lost when the program is killed. The only file of the collector that contains SQL. */
+#pragma once
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "collector/window.h"
+#include "common/err.h"
+#include "schema/machine.h"
+
+struct store;
+
+struct store_options {
+        const char *path;
+        const char *feature_source; /* "bpf", "proc" */
+        int64_t now_ms;             /* wall clock */
+        int64_t retention_age_ms;
+        int64_t retention_size;     /* bytes */
+        bool corrupt;               /* it is known to be: start anew whatever opening it says */
+};
+
+/* How opening went, for the caller to tell. */
+struct store_opening {
+        bool continued;             /* an epoch of this boot goes on */
+        char moved_aside[4200];     /* "" or where a corrupt file went */
+        struct err corruption;      /* why it did */
+};
+
+/* Open or create the file and put the totals of a continued epoch into `window`. A corrupt file is moved aside
+ * with its -wal and -shm. -EPROTO: made by a newer version or another program; -EWOULDBLOCK: another collector
+ * writes it. */
+int store_open(const struct store_options *options, const struct machine *machine, struct window *window,
+               struct store **ret, struct store_opening *ret_opening, struct err *e);
+void store_close(struct store *store);
+CLEANUP_DEFINE(struct store *, store_close);
+
+/* Append the window's interval and do a bit of retention, in one transaction. On failure nothing of it is
+ * stored; -EBADMSG: the file is corrupt. */
+int store_append(struct store *store, struct window *window, int64_t now_ms, struct err *e);
+
+/* window_lookup's callbacks; context is the store. */
+int store_restore_entity(void *store, const char *key, uint64_t ret_total[FEATURE_N]);
+int store_restore_sensor(void *store, const struct power_reading *sensor, double *ret_energy_uj,
+                         double *ret_idle_uj, double *ret_min_watts);
+
+/* What is in the file, read only: a new reference to a JSON object. -ENOENT: nothing recorded. */
+int store_status(const char *path, int64_t now_ms, json_t **ret, struct err *e);

@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/window.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+const char *const split_names[SPLIT_N] = { "package", "core", "uncore", "dram", "platform" };
+
+#define STAMP_TOLERANCE_MS 100 /* the two clocks are read one after the other */
+#define NS_IN_MS           1000000
+
+int window_new(struct window **ret)
+{
+        struct window *w = calloc(1, sizeof(*w));
+
+        if (!w)
+                return -ENOMEM;
+        for (int c = 0; c < SPLIT_N; c++)
+                w->split[c].source = -1;
+        *ret = w;
+        return 0;
+}
+
+void window_free(struct window *w)
+{
+        if (!w)
+                return;
+        for (size_t i = 0; i < w->n; i++)
+                free(w->entities[i]);
+        free(w->entities);
+        free(w);
+}
+
+void window_start(struct window *w, int64_t wall_ms)
+{
+        w->base_ms = wall_ms > w->base_ms ? wall_ms : w->base_ms;
+        w->pending_ns = 0;
+}
+
+void window_reset(struct window *w)
+{
+        for (size_t i = 0; i < w->n; i++)
+                free(w->entities[i]);
+        w->n = 0;
+        w->n_sensors = 0;
+        memset(w->total, 0, sizeof(w->total));
+        w->node_store_id = 0;
+        w->measured_ns = 0;
+}
+
+/* Index of the key, or of where it would be. */
+static size_t position(const struct window *w, const char *key, bool *ret_found)
+{
+        size_t low = 0, high = w->n;
+
+        while (low < high) {
+                size_t middle = (low + high) / 2;
+                int order = strcmp(w->entities[middle]->key, key);
+
+                if (order == 0) {
+                        *ret_found = true;
+                        return middle;
+                }
+                if (order < 0)
+                        low = middle + 1;
+                else
+                        high = middle;
+        }
+        *ret_found = false;
+        return low;
+}
+
+const struct entity *window_find(const struct window *w, const char *key)
+{
+        bool found;
+        size_t i = position(w, key, &found);
+
+        return found ? w->entities[i] : NULL;
+}
+
+static int grow(struct window *w)
+{
+        size_t cap = w->cap ? w->cap * 2 : 64;
+        struct entity **entities = realloc(w->entities, cap * sizeof(*entities));
+
+        if (!entities)
+                return -ENOMEM;
+        w->entities = entities;
+        w->cap = cap;
+        return 0;
+}
+
+/* The two entities that are no containers always fit. */
+static bool is_reserved(const char *key)
+{
+        return !strcmp(key, ENTITY_SYSTEM) || !strcmp(key, ENTITY_KERNEL);
+}
+
+static int add_entity(struct window *w, const char *key, const char *cgroup, struct entity **ret)
+{
+        struct entity *entity;
+        bool found;
+        size_t i = position(w, key, &found);
+
+        if (found) {
+                *ret = w->entities[i];
+                return 0;
+        }
+        if (w->n >= WINDOW_ENTITIES_MAX && !is_reserved(key))
+                return -ENOSPC;
+        if (w->n == w->cap && grow(w) < 0)
+                return -ENOMEM;
+        entity = calloc(1, sizeof(*entity));
+        if (!entity)
+                return -ENOMEM;
+        (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
+        (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
+        memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
+        w->entities[i] = entity;
+        w->n++;
+        *ret = entity;
+        return 1;
+}
+
+int window_restore_entity(struct window *w, const char *key, const char *cgroup, const uint64_t total[FEATURE_N])
+{
+        struct entity *entity;
+        int r = add_entity(w, key, cgroup, &entity);
+
+        if (r < 0)
+                return r;
+        memcpy(entity->total, total, sizeof(entity->total));
+        return 0;
+}
+
+/* The entity that a cgroup's activity belongs to; NULL when not even system_processes fits. */
+static struct entity *entity_of(struct window *w, const struct cgroup_usage *row, const struct window_lookup *lookup)
+{
+        const struct cgroup_info *info = NULL;
+        const char *key = row->kernel ? ENTITY_KERNEL : ENTITY_SYSTEM, *cgroup = "";
+        struct entity *entity = NULL;
+        int r;
+
+        if (!row->kernel)
+                info = lookup->cgroup(lookup->context, row->cgroup_id);
+        if (info && *info->container) {
+                key = info->container;
+                cgroup = info->path;
+        }
+        r = add_entity(w, key, cgroup, &entity);
+        if (r < 0 && !is_reserved(key)) {
+                key = ENTITY_SYSTEM;
+                w->overflowed++;
+                r = add_entity(w, key, "", &entity);
+        }
+        if (r > 0 && lookup->restore_entity)
+                (void)lookup->restore_entity(lookup->context, key, entity->total); /* unknown: from zero */
+        return r < 0 ? NULL : entity;
+}
+
+static void fold_usage(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
+{
+        memset(w->delta, 0, sizeof(w->delta));
+        for (size_t i = 0; i < w->n; i++) {
+                memset(w->entities[i]->delta, 0, sizeof(w->entities[i]->delta));
+                w->entities[i]->idle_ns += sample->duration_ns;
+        }
+        for (size_t i = 0; i < sample->usage->n; i++) {
+                const struct cgroup_usage *row = &sample->usage->rows[i];
+                struct entity *entity = entity_of(w, row, lookup);
+
+                if (!entity)
+                        continue; /* out of memory: not counted in the node either, so sums stay equal */
+                for (int f = 0; f < FEATURE_N; f++) {
+                        if (!row->delta[f] || !sample->measured[f])
+                                continue;
+                        entity->delta[f] += row->delta[f];
+                        entity->total[f] += row->delta[f];
+                        w->delta[f] += row->delta[f];
+                        w->total[f] += row->delta[f];
+                        entity->idle_ns = 0;
+                }
+        }
+        memcpy(w->measured, sample->measured, sizeof(w->measured));
+}
+
+static bool same_sensor(const struct power_reading *a, const struct power_reading *b)
+{
+        return a->provenance == b->provenance && !strcmp(a->source, b->source) &&
+               !strcmp(a->component, b->component) && !strcmp(a->unit, b->unit);
+}
+
+static struct sensor *sensor_of(struct window *w, const struct power_reading *reading,
+                                const struct window_lookup *lookup)
+{
+        struct sensor *s;
+
+        for (size_t i = 0; i < w->n_sensors; i++)
+                if (same_sensor(&w->sensors[i].reading, reading))
+                        return &w->sensors[i];
+        if (w->n_sensors == SENSORS_MAX)
+                return NULL;
+        s = &w->sensors[w->n_sensors++];
+        *s = (struct sensor){ .reading = *reading, .min_watts = NAN };
+        if (lookup->restore_sensor)
+                (void)lookup->restore_sensor(lookup->context, reading, &s->energy_uj, &s->idle_uj, &s->min_watts);
+        return s;
+}
+
+/* The idle part: what the source knows, else the lowest power seen so far. */
+static void fold_reading(struct sensor *s, const struct power_reading *reading, uint64_t duration_ns)
+{
+        double seconds = (double)(reading->covered_ns ? reading->covered_ns : duration_ns) / 1e9;
+        double idle_uj = reading->idle_uj;
+
+        s->reading = *reading;
+        s->valid = reading->valid && seconds > 0 && isfinite(reading->energy_uj) && reading->energy_uj >= 0;
+        if (!s->valid)
+                return;
+        s->watts = reading->energy_uj / 1e6 / seconds;
+        if (idle_uj < 0) {
+                s->min_watts = isnan(s->min_watts) ? s->watts : fmin(s->min_watts, s->watts);
+                idle_uj = s->min_watts * seconds * 1e6;
+        }
+        idle_uj = fmin(idle_uj, reading->energy_uj);
+        s->idle_watts = idle_uj / 1e6 / seconds;
+        s->energy_uj += reading->energy_uj;
+        s->idle_uj += idle_uj;
+        s->reading.idle_uj = idle_uj;
+}
+
+static void fold_power(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
+{
+        for (size_t i = 0; i < w->n_sensors; i++)
+                w->sensors[i].valid = false;
+        for (size_t i = 0; i < sample->n_readings; i++) {
+                struct sensor *s = sensor_of(w, &sample->readings[i], lookup);
+
+                if (s)
+                        fold_reading(s, &sample->readings[i], sample->duration_ns);
+        }
+}
+
+/* The node's energy of one component: all units of the first source that read it. A machine that also runs an
+ * estimate beside its sensors is split by its sensors, because they are listed first. */
+static void sum_component(struct window *w, enum split_component c)
+{
+        struct split *split = &w->split[c];
+
+        split->source = -1;
+        split->dynamic_uj = split->idle_uj = split->unattributed_uj = 0;
+        for (size_t i = 0; i < w->n_sensors; i++) {
+                const struct sensor *s = &w->sensors[i];
+
+                if (!s->valid || strcmp(s->reading.component, split_names[c]) != 0)
+                        continue;
+                if (split->source < 0)
+                        split->source = (int)i;
+                else if (strcmp(w->sensors[split->source].reading.source, s->reading.source) != 0)
+                        continue;
+                split->idle_uj += s->reading.idle_uj;
+                split->dynamic_uj += s->reading.energy_uj - s->reading.idle_uj;
+        }
+}
+
+/* The `ratio` rule: dynamic energy by shares of CPU time. */
+static void split_energy(struct window *w)
+{
+        double cpu = (double)w->delta[FEATURE_CPU_TIME];
+
+        for (int c = 0; c < SPLIT_N; c++) {
+                struct split *split = &w->split[c];
+                double attributed = 0;
+
+                sum_component(w, (enum split_component)c);
+                for (size_t i = 0; i < w->n; i++) {
+                        struct entity *entity = w->entities[i];
+                        double share = cpu > 0 ? (double)entity->delta[FEATURE_CPU_TIME] / cpu : 0;
+
+                        entity->energy_uj[c] = split->dynamic_uj * share;
+                        entity->energy_total_uj[c] += entity->energy_uj[c];
+                        attributed += entity->energy_uj[c];
+                }
+                split->unattributed_uj = split->idle_uj + fmax(split->dynamic_uj - attributed, 0);
+                split->unattributed_total_uj += split->unattributed_uj;
+        }
+}
+
+void window_stamp(int64_t base_ms, int64_t wall_ms, uint64_t duration_ns, int64_t *ret_start_ms, int64_t *ret_end_ms)
+{
+        int64_t duration_ms = (int64_t)(duration_ns / NS_IN_MS), expected = base_ms + duration_ms;
+        int64_t tolerance = duration_ms / 4 < STAMP_TOLERANCE_MS ? duration_ms / 4 : STAMP_TOLERANCE_MS;
+
+        *ret_start_ms = base_ms;
+        *ret_end_ms = wall_ms;
+        if (wall_ms > expected + tolerance)
+                *ret_start_ms = wall_ms - duration_ms;
+        else if (wall_ms < expected - tolerance)
+                *ret_end_ms = expected;
+        if (*ret_end_ms <= *ret_start_ms) /* shorter than a millisecond */
+                *ret_end_ms = *ret_start_ms + 1;
+}
+
+void window_fold(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
+{
+        fold_usage(w, sample, lookup);
+        fold_power(w, sample, lookup);
+        split_energy(w);
+        w->last_ns = sample->duration_ns;
+        w->pending_ns += sample->duration_ns;
+        window_stamp(w->base_ms, sample->wall_ms, w->pending_ns, &w->start_ms, &w->end_ms);
+}
+
+void window_stored(struct window *w)
+{
+        size_t kept = 0;
+
+        w->base_ms = w->end_ms;
+        w->measured_ns += w->pending_ns;
+        w->pending_ns = 0;
+        for (size_t i = 0; i < w->n; i++) {
+                struct entity *entity = w->entities[i];
+
+                if (entity->idle_ns > ENTITY_FORGET_NS && !is_reserved(entity->key))
+                        free(entity);
+                else
+                        w->entities[kept++] = entity;
+        }
+        w->n = kept;
+}
