@@ -82,7 +82,7 @@ $(B)/bpf/%.bpf.o: bpf/%.bpf.c
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
-	-I. -I/usr/include/$(shell $(CC) -dumpmachine) -MMD -MP -c $< -o $@
+	-I. -I/usr/include/$(shell uname -m)-linux-gnu -MMD -MP -c $< -o $@
 
 $(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
