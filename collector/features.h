@@ -6,13 +6,15 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "collector/index.h"
 #include "common/err.h"
 #include "schema/vocabulary.h"
 
 /* One cgroup's activity since the last read: deltas in the units of schema/vocabulary.h. */
 struct cgroup_usage {
-        uint64_t cgroup_id;      /* inode of the cgroup's directory (v2), or of its v1 directory; the key */
-        bool kernel;             /* kernel threads and the idle task, kept apart whatever their cgroup */
+        uint64_t cgroup_id; /* inode of the cgroup's directory (v2); for v1 the same with bit 63 set and
+                               the hierarchy in bits 60 to 62, as each numbers for itself; 0: unknown */
+        bool kernel;        /* kernel threads and the idle task, kept apart in one row of cgroup_id 0 */
         uint64_t delta[FEATURE_N];
 };
 
@@ -20,19 +22,23 @@ struct cgroup_usage {
 struct usage_set {
         struct cgroup_usage *rows; /* owned */
         size_t n, cap;
+        struct index index;        /* of rows */
+        struct cgroup_usage spare; /* stands in for a row when there is no memory for even one */
+        uint64_t folded;           /* requests for a row that got another one, ever */
 };
 #define USAGE_ROWS_MAX 65536 /* cgroups told apart; the rest is folded into cgroup_id 0 and counted */
-/* The row of a cgroup, made when it is not there. Never NULL: when full or out of memory, the row of cgroup 0. */
+/* The row of a cgroup, made when it is not there. Never NULL: when full or out of memory, the row of cgroup
+ * 0. */
 struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bool kernel);
 void usage_set_clear(struct usage_set *set);
 void usage_set_done(struct usage_set *set);
 
 struct feature_source;
 struct feature_source_stats {
-        uint64_t processes;    /* seen in the last read */
-        uint64_t dropped;      /* events lost so far, by whatever cause */
-        uint64_t overflowed;   /* deaths that went through the overflow table */
-        uint64_t read_ns;      /* CPU or wall time of the last read */
+        uint64_t processes;  /* seen in the last read */
+        uint64_t dropped;    /* events lost so far, by whatever cause */
+        uint64_t overflowed; /* deaths that went through the overflow table */
+        uint64_t read_ns;    /* CPU or wall time of the last read */
 };
 
 struct feature_source_options {
@@ -58,13 +64,27 @@ extern const struct feature_source_ops feature_source_proc; /* proc.c */
  * appears, at most once a tick) and paths to containers. */
 struct cgroup_table;
 struct cgroup_info {
-        char path[256];      /* below the mount; "" when it is already gone */
-        char container[65];  /* container id, or "" when it is none */
+        char path[256];     /* below the mount; "" when it is already gone */
+        char container[65]; /* container id, or "" when it is none */
 };
-int cgroup_table_new(const char *procfs_root, const char *sysfs_root, struct cgroup_table **ret, struct err *e);
+int cgroup_table_new(const char *procfs_root, const char *sysfs_root, struct cgroup_table **ret,
+                     struct err *e);
 void cgroup_table_free(struct cgroup_table *table);
+CLEANUP_DEFINE(struct cgroup_table *, cgroup_table_free);
 /* Never fails: an id that cannot be resolved is no container. The result is valid until the next call. */
 const struct cgroup_info *cgroup_table_find(struct cgroup_table *table, uint64_t cgroup_id);
-/* Container id in a cgroup path ("…/docker-<64 hex>.scope", "…/crio-<64 hex>.scope/container", "/docker/<64 hex>"),
- * as Kepler reads it; false when it is none. Pure. */
+/* Which v1 hierarchies are mounted: bit CGROUP_V1_x of bpf/features.h. */
+uint32_t cgroup_table_v1(const struct cgroup_table *table);
+/* The one id that stands for a process: where it is in v2 and in v1 (0: in the root). A container wins over
+ * none, v2 over v1, any cgroup over the root's. */
+uint64_t cgroup_table_choose(struct cgroup_table *table, uint64_t v2, uint64_t v1);
+/* The same from the text of /proc/PID/cgroup. */
+uint64_t cgroup_table_choose_text(struct cgroup_table *table, const char *text);
+/* CPU time of a cgroup with its dead, by the kernel's own counter: only for a cgroup without children, and,
+ * with id CGROUP_ROOT, for the whole machine where that is exact (v1 cpuacct). -ENOENT: gone, -ENODATA: not
+ * to be had. */
+#define CGROUP_ROOT 0
+int cgroup_table_cpu_ns(struct cgroup_table *table, uint64_t cgroup_id, uint64_t *ret);
+/* Container id in a cgroup path ("…/docker-<64 hex>.scope", "…/crio-<64 hex>.scope/container", "/docker/<64
+ * hex>"), as Kepler reads it; false when it is none. Pure. */
 bool cgroup_path_container(const char *path, char ret[65]);

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* What tasks did, read where the kernel keeps it anyway. Nothing runs at a context switch: the scheduler
+ * accounts each task's time in nanoseconds, an iterator collects the totals once per sample, and user space
+ * (collector/bpf.c) differences them. Only two events have programs: a softirq of three vectors, because
+ * nobody else counts them per task, and the end of a process, because an iterator cannot see the dead.
+ *
+ * Kernel structures are declared here with the few fields that are read; CO-RE relocates them. */
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+#include "bpf/features.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+#define PF_KTHREAD       0x00200000
+#define EXIT_DEAD        0x0010 /* release has begun or is over */
+#define SOFTIRQ_NET_TX   2
+#define RING_BYTES       (1 << 20) /* 13,000 deaths per sample; mapped twice by user space, so it counts double */
+#define OVERFLOW_CGROUPS 1024
+
+#define KERNEL_STRUCT __attribute__((preserve_access_index))
+
+struct kernfs_node {
+        __u64 id;
+} KERNEL_STRUCT;
+
+struct cgroup {
+        int level;
+        struct kernfs_node *kn;
+} KERNEL_STRUCT;
+
+struct cgroup_subsys_state {
+        struct cgroup *cgroup;
+} KERNEL_STRUCT;
+
+struct css_set {
+        struct cgroup_subsys_state *subsys[1]; /* as many as the kernel has controllers */
+        struct cgroup *dfl_cgrp;
+} KERNEL_STRUCT;
+
+struct task_io_accounting {
+        __u64 write_bytes;
+} KERNEL_STRUCT;
+
+struct signal_struct {
+        unsigned long long sum_sched_runtime;
+        struct task_io_accounting ioac;
+} KERNEL_STRUCT;
+
+struct sched_entity {
+        __u64 sum_exec_runtime;
+} KERNEL_STRUCT;
+
+struct task_struct {
+        unsigned int flags;
+        int exit_state;
+        int pid;
+        int tgid;
+        struct task_struct *group_leader;
+        struct signal_struct *signal;
+        struct css_set *cgroups;
+        __u64 start_boottime;
+        struct sched_entity se;
+        struct task_io_accounting ioac;
+} KERNEL_STRUCT;
+
+struct seq_file;
+struct bpf_iter_meta {
+        struct seq_file *seq;
+} KERNEL_STRUCT;
+
+struct bpf_iter__task {
+        struct bpf_iter_meta *meta;
+        struct task_struct *task;
+} KERNEL_STRUCT;
+
+enum cgroup_subsys_id {
+        cpu_cgrp_id = 1,
+        cpuacct_cgrp_id = 2,
+        memory_cgrp_id = 4,
+        pids_cgrp_id = 11,
+};
+
+const volatile bool with_softirqs = true; /* false: the kernel has no task storage */
+const volatile bool with_io = true;       /* false: built without task I/O accounting */
+const volatile __u32 v1_hierarchies = 0;  /* bit CGROUP_V1_x: that controller is mounted as cgroup v1 */
+
+__u64 deaths_unplaced;    /* deaths that found both the ring buffer and the overflow table full */
+struct overflow unplaced; /* their totals */
+
+/* Softirqs of a process. Key: the leader's task_struct. Value: counts since its first one; several CPUs add,
+ * so atomically. Owner: softirq_entry; freed with the task. Full: cannot be; when memory is short the softirq
+ * goes to cpu_slots and is counted there as dropped. */
+struct irq_counts {
+        __u64 irq[IRQ_N];
+};
+struct {
+        __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+        __uint(map_flags, BPF_F_NO_PREALLOC);
+        __type(key, int);
+        __type(value, struct irq_counts);
+} irqs SEC(".maps");
+
+/* Softirqs of no process. Key: 0. Value: one slot per CPU, cumulative. Owner: softirq_entry. Never full. */
+struct {
+        __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+        __uint(max_entries, 1);
+        __type(key, __u32);
+        __type(value, struct cpu_slot);
+} cpu_slots SEC(".maps");
+
+/* The dead. Records: struct death_record, in order of death, read once per sample without wake-ups. Owner:
+ * user space empties it. Full: the death goes to `overflow`. */
+struct {
+        __uint(type, BPF_MAP_TYPE_RINGBUF);
+        __uint(max_entries, RING_BYTES);
+} deaths SEC(".maps");
+
+/* Deaths that the ring buffer had no room for. Key: where the process was. Value: cumulative totals. Owner:
+ * user space removes entries that rest when it is half full. Full: the death goes to `unplaced`. */
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(max_entries, OVERFLOW_CGROUPS);
+        __type(key, struct cgroup_pair);
+        __type(value, struct overflow);
+} overflow SEC(".maps");
+
+/* The cgroup's id in a v1 hierarchy, 0 in its root. `controller` indexes css_set.subsys, whose number differs
+ * between kernels. */
+static __always_inline __u64 v1_id(struct css_set *set, __u32 controller, __u32 hierarchy)
+{
+        struct cgroup_subsys_state *css = NULL;
+        struct cgroup *group;
+
+        bpf_probe_read_kernel(&css, sizeof(css),
+                              (char *)set + bpf_core_field_offset(set->subsys) + controller * sizeof(css));
+        group = BPF_CORE_READ(css, cgroup);
+        if (BPF_CORE_READ(group, level) <= 0)
+                return 0;
+        return CGROUP_V1 | (__u64)hierarchy << CGROUP_V1_SHIFT |
+               (BPF_CORE_READ(group, kn, id) & CGROUP_INODE_MASK);
+}
+
+#define V1_TRY(name, hierarchy)                                                                              \
+        if (!pair->v1 && (v1_hierarchies & (1u << (hierarchy))) &&                                           \
+            bpf_core_enum_value_exists(enum cgroup_subsys_id, name))                                         \
+        pair->v1 = v1_id(set, bpf_core_enum_value(enum cgroup_subsys_id, name), hierarchy)
+
+static __always_inline void cgroups_of(struct task_struct *task, struct cgroup_pair *pair)
+{
+        struct css_set *set = task->cgroups;
+        struct cgroup *group = set->dfl_cgrp;
+
+        pair->v2 = group->level > 0 ? group->kn->id : 0;
+        pair->v1 = 0;
+        V1_TRY(cpuacct_cgrp_id, CGROUP_V1_CPUACCT);
+        V1_TRY(cpu_cgrp_id, CGROUP_V1_CPU);
+        V1_TRY(memory_cgrp_id, CGROUP_V1_MEMORY);
+        V1_TRY(pids_cgrp_id, CGROUP_V1_PIDS);
+}
+
+static __always_inline void irqs_of(struct task_struct *leader, __u64 irq[IRQ_N])
+{
+        struct irq_counts *counts;
+
+        if (!with_softirqs)
+                return;
+        counts = bpf_task_storage_get(&irqs, leader, NULL, 0);
+        if (!counts)
+                return;
+        for (int i = 0; i < IRQ_N; i++)
+                irq[i] = counts->irq[i];
+}
+
+/* One record per thread. The order of the reads matters: a thread's own time moves to its signal struct when
+ * it is reaped, so the reaped sum is read first, and a thread that shows EXIT_DEAD after that contributes
+ * nothing of its own. Then no time can be seen in both places; it may be seen in neither, which user space
+ * bridges. */
+SEC("iter/task")
+int read_tasks(struct bpf_iter__task *ctx)
+{
+        struct task_struct *task = ctx->task;
+        struct task_record record = {};
+        struct task_struct *leader;
+        struct signal_struct *sig;
+
+        if (!task || task->exit_state & EXIT_DEAD)
+                return 0;
+        leader = task->group_leader; /* the task was not released before: RCU keeps its leader for us */
+        sig = task->signal;
+        record.tgid = task->tgid;
+        record.start_ns = leader->start_boottime;
+        record.reaped_cpu_ns = sig->sum_sched_runtime;
+        if (with_io)
+                record.reaped_write_bytes = sig->ioac.write_bytes;
+        barrier();
+        record.cpu_ns = task->se.sum_exec_runtime;
+        if (with_io)
+                record.write_bytes = task->ioac.write_bytes;
+        if (task->flags & PF_KTHREAD)
+                record.flags |= TASK_KTHREAD;
+        if (leader == task) {
+                record.flags |= TASK_LEADER;
+                cgroups_of(task, &record.cgroup);
+                irqs_of(task, record.irq);
+        }
+        barrier();
+        if (task->exit_state & EXIT_DEAD) {
+                record.flags |= TASK_DEAD;
+                record.cpu_ns = 0;
+                record.write_bytes = 0;
+        }
+        bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
+        return 0;
+}
+
+static __always_inline void charge_cpu(__u64 i, bool dropped)
+{
+        __u32 zero = 0;
+        struct cpu_slot *slot = bpf_map_lookup_elem(&cpu_slots, &zero);
+
+        if (!slot)
+                return;
+        slot->irq[i]++; /* a softirq does not interrupt a softirq on its own CPU */
+        slot->dropped += dropped;
+}
+
+/* Charged to the thread group of whoever was interrupted, as Kepler does. A task that is being reaped may
+ * outlive its leader, so its last few belong to nobody. */
+SEC("tp_btf/softirq_entry")
+int BPF_PROG(count_softirq, unsigned int vector)
+{
+        __u64 i = (__u64)vector - SOFTIRQ_NET_TX; /* 64 bits: the verifier loses a bound over a cast */
+        struct irq_counts *counts;
+        struct task_struct *task;
+
+        if (i >= IRQ_N)
+                return 0;
+        task = bpf_get_current_task_btf();
+        if (!task->pid || task->exit_state) {
+                charge_cpu(i, false);
+                return 0;
+        }
+        counts = bpf_task_storage_get(&irqs, task->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (counts)
+                __sync_fetch_and_add(&counts->irq[i], 1);
+        else
+                charge_cpu(i, true);
+        return 0;
+}
+
+static __always_inline void add(struct overflow *to, const struct death_record *dead)
+{
+        __sync_fetch_and_add(&to->deaths, 1);
+        __sync_fetch_and_add(&to->cpu_ns, dead->cpu_ns);
+        __sync_fetch_and_add(&to->write_bytes, dead->write_bytes);
+        for (int i = 0; i < IRQ_N; i++)
+                __sync_fetch_and_add(&to->irq[i], dead->irq[i]);
+}
+
+static __always_inline void add_overflow(const struct death_record *dead)
+{
+        struct overflow empty = {};
+        struct overflow *sum;
+
+        sum = bpf_map_lookup_elem(&overflow, &dead->cgroup);
+        if (!sum) {
+                bpf_map_update_elem(&overflow, &dead->cgroup, &empty, BPF_NOEXIST); /* or another CPU did */
+                sum = bpf_map_lookup_elem(&overflow, &dead->cgroup);
+        }
+        if (sum) {
+                add(sum, dead);
+                return;
+        }
+        add(&unplaced, dead);
+        __sync_fetch_and_add(&deaths_unplaced, 1);
+}
+
+/* Called when the leader's task_struct is given back: every thread, the leader included, has been added to
+ * the signal struct by then, and nothing more can be. (At sched_process_exit half of it may be missing.) A
+ * leader that another thread replaced in execve() is not its own leader any more and no death. */
+SEC("tp_btf/sched_process_free")
+int BPF_PROG(record_death, struct task_struct *task)
+{
+        struct death_record dead = {};
+        struct signal_struct *sig;
+
+        if (task->group_leader != task)
+                return 0;
+        sig = task->signal;
+        dead.tgid = task->tgid;
+        dead.start_ns = task->start_boottime;
+        dead.cpu_ns = sig->sum_sched_runtime;
+        if (with_io)
+                dead.write_bytes = sig->ioac.write_bytes;
+        if (task->flags & PF_KTHREAD)
+                dead.flags |= TASK_KTHREAD;
+        cgroups_of(task, &dead.cgroup);
+        irqs_of(task, dead.irq);
+        if (bpf_ringbuf_output(&deaths, &dead, sizeof(dead), BPF_RB_NO_WAKEUP))
+                add_overflow(&dead);
+        return 0;
+}

@@ -1,0 +1,63 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/features.h"
+
+#include <stdlib.h>
+
+#define ROWS_MIN 32
+
+/* A v1 id uses bits 60 to 63, no inode comes near bit 59, and only cgroup 0 has a kernel row. */
+static uint64_t key_of(uint64_t cgroup_id, bool kernel)
+{
+        return cgroup_id ^ (kernel ? UINT64_C(1) << 59 : 0);
+}
+
+static struct cgroup_usage *append(struct usage_set *set, uint64_t cgroup_id, bool kernel)
+{
+        struct cgroup_usage *row;
+
+        if (set->n == set->cap) {
+                size_t cap = set->cap ? set->cap * 2 : ROWS_MIN;
+
+                row = realloc(set->rows, cap * sizeof(*row));
+                if (!row)
+                        return NULL;
+                set->rows = row;
+                set->cap = cap;
+        }
+        if (index_put(&set->index, key_of(cgroup_id, kernel), (uint32_t)set->n) < 0)
+                return NULL;
+        row = &set->rows[set->n++];
+        *row = (struct cgroup_usage){ .cgroup_id = cgroup_id, .kernel = kernel };
+        return row;
+}
+
+struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bool kernel)
+{
+        uint32_t i = index_find(&set->index, key_of(cgroup_id, kernel));
+        struct cgroup_usage *row = NULL;
+
+        if (i != INDEX_NONE)
+                return &set->rows[i];
+        if (set->n + 2 <= USAGE_ROWS_MAX || !cgroup_id) /* the last two are kept for cgroup 0 */
+                row = append(set, cgroup_id, kernel);
+        if (row)
+                return row;
+        set->folded++;
+        if (cgroup_id || kernel)
+                return usage_set_row(set, 0, false);
+        return &set->spare;
+}
+
+void usage_set_clear(struct usage_set *set)
+{
+        set->n = 0;
+        set->spare = (struct cgroup_usage){ 0 };
+        index_clear(&set->index);
+}
+
+void usage_set_done(struct usage_set *set)
+{
+        free(set->rows);
+        index_done(&set->index);
+        *set = (struct usage_set){ 0 };
+}
