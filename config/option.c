@@ -265,13 +265,24 @@ static int find_choice(const struct option *o, const char *value, const char *wh
         return err_set(e, -EINVAL, "%s: %s does not take '%.60s'; choices: %s", where, o->key, value, all);
 }
 
+/* Also those that only exist in UTF-8: U+0080 to U+009F, the byte order mark, U+FFFE and U+FFFF. YAML can
+ * spell them in escapes, but not contain them. */
+static bool is_control(const unsigned char *p)
+{
+        if (*p < ' ' || *p == 0x7f)
+                return true;
+        if (p[0] == 0xc2)
+                return p[1] >= 0x80 && p[1] < 0xa0;
+        return p[0] == 0xef && ((p[1] == 0xbb && p[2] == 0xbf) || (p[1] == 0xbf && p[2] >= 0xbe));
+}
+
 static int check_text(const struct option *o, const char *value, const char *where, struct err *e)
 {
         if (strlen(value) > OPTION_STRING_MAX)
                 return err_set(e, -EINVAL, "%s: %s is longer than %d bytes", where, o->key,
                                OPTION_STRING_MAX);
         for (const char *p = value; *p; p++)
-                if ((unsigned char)*p < ' ' || *p == 0x7f)
+                if (is_control((const unsigned char *)p))
                         return err_set(e, -EINVAL, "%s: %s contains a control character", where, o->key);
         return 0;
 }

@@ -187,6 +187,8 @@ static void values_out_of_range_are_refused(void **state)
         assert_refused("power: {sources: [rapl, bogus]}\n",
                        ":1:18: power.sources does not take 'bogus'; choices: rapl, acpi, estimate");
         assert_refused("name: \"a\\nb\"\n", ":1:7: name contains a control character");
+        assert_refused("name: \"\\x85\"\n", ":1:7: name contains a control character");
+        assert_refused("name: \"\\uFEFF\"\n", ":1:7: name contains a control character");
         assert_refused("name: \"a\\0b\"\n", ":1:7: name contains a NUL character");
 }
 
