@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The one growing buffer: bytes with a limit that its initialiser names. Always NUL-terminated behind size. */
+/* The one growing buffer: bytes with a limit that its initialiser names. Always NUL-terminated behind size.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -9,12 +10,12 @@ struct buf {
         char *data;  /* owned; NULL while nothing was appended */
         size_t size; /* bytes in use, without the terminator */
         size_t cap;
-        size_t max;  /* size never exceeds this */
-        int failed;  /* 0, -ENOMEM or -EFBIG: sticky, so a caller may append many times and check once */
+        size_t max; /* size never exceeds this */
+        int failed; /* 0, -ENOMEM or -EFBIG: sticky, so a caller may append many times and check once */
 };
 
 void buf_init(struct buf *b, size_t max);
-void buf_done(struct buf *b); /* frees the bytes, keeps max */
+void buf_done(struct buf *b);  /* frees the bytes, keeps max */
 void buf_clear(struct buf *b); /* size = 0, failed = 0; keeps the memory */
 
 /* 0, -EFBIG beyond max, -ENOMEM; also recorded in b->failed, after which every append fails. */

@@ -7,7 +7,7 @@
 #include <unistd.h>
 #include <dirent.h>
 
-#define CLEANUP(fn) __attribute__((cleanup(fn)))
+#define CLEANUP(fn)       __attribute__((cleanup(fn)))
 #define PRINTF(fmt, args) __attribute__((format(printf, fmt, args)))
 
 /* Define fn##p(), the cleanup function of a pointer type whose destructor is fn(). */

@@ -35,5 +35,6 @@ int db_step(sqlite3_stmt *stmt, struct err *e);
 /* Step a statement that returns no row, and reset it. */
 int db_run(sqlite3_stmt *stmt, struct err *e);
 
-/* Map the connection's last SQLite error to errno (SQLITE_FULL -> -ENOSPC, CORRUPT/NOTADB -> -EBADMSG, ...). */
+/* Map the connection's last SQLite error to errno (SQLITE_FULL -> -ENOSPC, CORRUPT/NOTADB -> -EBADMSG, ...).
+ */
 int db_error(sqlite3 *db, struct err *e, const char *what);

@@ -8,7 +8,8 @@
 #include "common/buf.h"
 #include "common/err.h"
 
-/* Append the file to `out` (bounded by out->max). -EFBIG when larger. Blocks on the disk only: refuses fifos. */
+/* Append the file to `out` (bounded by out->max). -EFBIG when larger. Blocks on the disk only: refuses fifos.
+ */
 int file_read(const char *path, struct buf *out, struct err *e);
 
 /* The first line or number of a /proc or /sys file into a fixed buffer, relative to dirfd (AT_FDCWD allowed).
@@ -22,7 +23,7 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
 
 int file_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p */
 int file_sync_dir(const char *path, struct err *e);
-int file_remove_tree(const char *path, struct err *e);         /* never follows links; 0 when not there */
+int file_remove_tree(const char *path, struct err *e); /* never follows links; 0 when not there */
 
 /* Take an exclusive lock on a file (made when missing). The lock ends when the descriptor is closed.
  * -EWOULDBLOCK: another process holds it. */

@@ -8,14 +8,14 @@
 #include "common/err.h"
 
 struct http_request {
-        const char *method;          /* "GET", "POST" */
+        const char *method; /* "GET", "POST" */
         const char *url;
-        const char *const *headers;  /* "Name: value", NULL-terminated; may be NULL */
-        const void *body;            /* may be NULL */
+        const char *const *headers; /* "Name: value", NULL-terminated; may be NULL */
+        const void *body;           /* may be NULL */
         size_t body_size;
-        long timeout_ms;             /* whole exchange; 0: HTTP_TIMEOUT_MS */
-        size_t max_response;         /* bytes of body; 0: HTTP_RESPONSE_MAX */
-        const char *ca_file;         /* extra trust anchor; NULL: the system's */
+        long timeout_ms;     /* whole exchange; 0: HTTP_TIMEOUT_MS */
+        size_t max_response; /* bytes of body; 0: HTTP_RESPONSE_MAX */
+        const char *ca_file; /* extra trust anchor; NULL: the system's */
 };
 
 #define HTTP_TIMEOUT_MS   30000L

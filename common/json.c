@@ -147,6 +147,8 @@ static int write_array(const json_t *array, struct buf *out)
 
 int json_write(const json_t *value, struct buf *out)
 {
+        if (!value) /* jansson makes no value of a NaN */
+                return -EINVAL;
         switch (json_typeof(value)) {
         case JSON_OBJECT:
                 return write_object(value, out);

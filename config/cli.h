@@ -19,9 +19,10 @@ struct command {
 };
 
 struct program {
-        const char *name;             /* "wattloop-collector" */
-        const char *summary;          /* one sentence */
-        const char *config_default;   /* "/etc/wattloop/collector.yaml": read when there, --config makes it a must */
+        const char *name;           /* "wattloop-collector" */
+        const char *summary;        /* one sentence */
+        const char *config_default; /* "/etc/wattloop/collector.yaml": read when there, --config makes it a
+                                       must */
         const struct command *commands; /* ends with { 0 } */
         const struct option *options;   /* ends with { 0 } */
         size_t options_size;

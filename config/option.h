@@ -26,7 +26,7 @@ struct string_list {
 bool string_list_has(const struct string_list *list, const char *item);
 
 struct option {
-        const char *key;            /* dotted: "sampling.interval"; the command line says --sampling-interval */
+        const char *key; /* dotted: "sampling.interval"; the command line says --sampling-interval */
         enum option_type type;
         size_t offset;              /* of the destination in the options struct */
         const char *fallback;       /* default, in the syntax of the value */
@@ -48,5 +48,6 @@ int options_load_yaml(const struct option *table, const char *path, void *option
 int options_set(const struct option *table, const char *key, const char *value, const char *where,
                 void *options, struct err *e);
 
-void options_print(const struct option *table, const void *options, FILE *out); /* as YAML, commented with help */
-void options_done(const struct option *table, void *options);                   /* frees strings and lists */
+void options_print(const struct option *table, const void *options,
+                   FILE *out);                                /* as YAML, commented with help */
+void options_done(const struct option *table, void *options); /* frees strings and lists */

@@ -124,6 +124,8 @@ static void the_buffer_limits_what_is_written(void **state)
         (void)state;
         buf_init(&b, 10);
         assert_int_equal(json_write(value, &b), -EFBIG);
+        buf_clear(&b);
+        assert_int_equal(json_write(NULL, &b), -EINVAL);
 }
 
 int main(void)
