@@ -143,7 +143,7 @@ static struct entity *entity_of(struct window *w, const struct cgroup_usage *row
         int r;
 
         if (!row->kernel)
-                info = lookup->cgroup(lookup->context, row->cgroup_id);
+                info = lookup->cgroup(lookup->cgroup_context, row->cgroup_id);
         if (info && *info->container) {
                 key = info->container;
                 cgroup = info->path;
@@ -155,7 +155,7 @@ static struct entity *entity_of(struct window *w, const struct cgroup_usage *row
                 r = add_entity(w, key, "", &entity);
         }
         if (r > 0 && lookup->restore_entity)
-                (void)lookup->restore_entity(lookup->context, key, entity->total); /* unknown: from zero */
+                (void)lookup->restore_entity(lookup->restore_context, key, entity->total); /* unknown: from zero */
         return r < 0 ? NULL : entity;
 }
 
@@ -204,7 +204,7 @@ static struct sensor *sensor_of(struct window *w, const struct power_reading *re
         s = &w->sensors[w->n_sensors++];
         *s = (struct sensor){ .reading = *reading, .min_watts = NAN };
         if (lookup->restore_sensor)
-                (void)lookup->restore_sensor(lookup->context, reading, &s->energy_uj, &s->idle_uj, &s->min_watts);
+                (void)lookup->restore_sensor(lookup->restore_context, reading, &s->energy_uj, &s->idle_uj, &s->min_watts);
         return s;
 }
 

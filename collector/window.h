@@ -72,15 +72,16 @@ struct window {
 
 /* Where the window learns what it cannot know. */
 struct window_lookup {
-        void *context;
         /* What a cgroup is; never NULL. */
-        const struct cgroup_info *(*cgroup)(void *context, uint64_t cgroup_id);
+        const struct cgroup_info *(*cgroup)(void *cgroup_context, uint64_t cgroup_id);
+        void *cgroup_context;
         /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno (it
          * then counts from zero). NULL: all are new. */
-        int (*restore_entity)(void *context, const char *key, uint64_t ret_total[FEATURE_N]);
+        int (*restore_entity)(void *restore_context, const char *key, uint64_t ret_total[FEATURE_N]);
         /* ret_min_watts is NaN when not known. */
-        int (*restore_sensor)(void *context, const struct power_reading *sensor, double *ret_energy_uj,
+        int (*restore_sensor)(void *restore_context, const struct power_reading *sensor, double *ret_energy_uj,
                               double *ret_idle_uj, double *ret_min_watts);
+        void *restore_context;
 };
 
 /* One reading of everything. */

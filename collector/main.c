@@ -1,0 +1,408 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wattloop-collector: reads what the workloads of this machine do and what that costs, and records both. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/timerfd.h>
+
+#include "collector/metrics.h"
+#include "collector/report.h"
+#include "collector/sampler.h"
+#include "collector/server.h"
+#include "collector/store.h"
+#include "common/clock.h"
+#include "common/log.h"
+#include "config/cli.h"
+
+#define WARN_PERIOD_NS      (60 * NS_PER_S) /* a warning that repeats is said once a minute */
+#define SENSORS_INTERVAL_MS 1000
+#define WRAP_RISK_MS        120000 /* a 262 kJ RAPL counter wraps in this time at 2 kW */
+
+struct collector {
+        const struct options *options;
+        struct machine machine;
+        struct sampler *sampler;
+        struct window *window;
+        struct store *store;   /* NULL: nothing is stored */
+        struct server *server; /* NULL: nothing is served */
+        struct window_lookup lookup;
+        struct collector_stats stats;
+        struct buf text;       /* of /metrics */
+        struct log_limit feature_warning, power_warning, store_warning;
+        int timer_fd, signal_fd;
+};
+
+static void collector_done(struct collector *c)
+{
+        sampler_close(c->sampler);
+        window_free(c->window);
+        store_close(c->store);
+        server_close(c->server);
+        buf_done(&c->text);
+        closep(&c->timer_fd);
+        closep(&c->signal_fd);
+}
+
+static void warn_limited(struct log_limit *limit, const char *what, const struct err *e)
+{
+        if (!log_limit_ok(limit, WARN_PERIOD_NS))
+                return;
+        log_warning("%s: %s (%llu more since the last warning)", what, e->text, (unsigned long long)limit->suppressed);
+        limit->suppressed = 0;
+}
+
+/* ---- one tick: read, fold, store, publish ---- */
+
+static int read_sample(struct collector *c, struct sample *ret)
+{
+        struct err e = { 0 };
+        int failed = 0, r;
+
+        r = sampler_read(c->sampler, ret, &failed, &e);
+        if (r < 0) {
+                c->stats.feature_errors++;
+                warn_limited(&c->feature_warning, "nothing sampled", &e);
+                return r;
+        }
+        if (failed)
+                warn_limited(&c->power_warning, "no power from a source", &e);
+        return 0;
+}
+
+static int open_store(struct collector *c, bool corrupt, struct err *e)
+{
+        const struct store_options options = {
+                .path = c->options->store_path,
+                .feature_source = sampler_feature_source(c->sampler),
+                .now_ms = clock_wall_ms(),
+                .retention_age_ms = c->options->retention_age_ms,
+                .retention_size = c->options->retention_size,
+                .corrupt = corrupt,
+        };
+        struct store_opening opening;
+        int r;
+
+        r = store_open(&options, &c->machine, c->window, &c->store, &opening, e);
+        if (*opening.moved_aside)
+                (void)log_error(0, "corrupt database moved to '%s': %s", opening.moved_aside, opening.corruption.text);
+        if (r < 0)
+                return r;
+        log_info("%s an epoch in '%s'", opening.continued ? "continuing" : "beginning", options.path);
+        c->lookup.restore_entity = store_restore_entity;
+        c->lookup.restore_sensor = store_restore_sensor;
+        c->lookup.restore_context = c->store;
+        return 0;
+}
+
+/* A file that became corrupt under our hands: go on with a new one, in a new epoch. */
+static void replace_store(struct collector *c)
+{
+        int64_t now_ms = c->window->end_ms;
+        struct err e = { 0 };
+
+        store_close(TAKE(c->store));
+        c->lookup.restore_entity = NULL;
+        c->lookup.restore_sensor = NULL;
+        if (open_store(c, true, &e) < 0)
+                (void)log_error(0, "nothing is stored from now on: %s", e.text);
+        window_start(c->window, now_ms);
+}
+
+static void store_interval(struct collector *c)
+{
+        struct err e = { 0 };
+        int r = 0;
+
+        if (c->store)
+                r = store_append(c->store, c->window, clock_wall_ms(), &e);
+        if (r == 0) {
+                window_stored(c->window);
+                return;
+        }
+        c->stats.store_errors++;
+        warn_limited(&c->store_warning, "interval not stored, it will go into the next", &e);
+        if (r == -EBADMSG)
+                replace_store(c);
+}
+
+static void publish(struct collector *c)
+{
+        c->stats.dropped_events = sampler_dropped(c->sampler);
+        c->stats.power_errors = sampler_power(c->sampler)->errors;
+        if (!c->server)
+                return;
+        buf_clear(&c->text);
+        metrics_write(c->window, &c->machine, &c->stats, &c->text);
+        if (c->text.failed || server_publish(c->server, c->text.data, c->text.size) < 0)
+                log_warning("metrics are out of date: no memory, or more than %zu bytes", METRICS_TEXT_MAX);
+}
+
+static void tick(struct collector *c)
+{
+        uint64_t begin_ns = clock_monotonic_ns();
+        struct sample sample;
+
+        if (read_sample(c, &sample) < 0)
+                return;
+        window_fold(c->window, &sample, &c->lookup);
+        store_interval(c);
+        c->stats.ticks++;
+        c->stats.tick_ns = clock_monotonic_ns() - begin_ns;
+        publish(c);
+}
+
+/* ---- run ---- */
+
+static int open_timer(long long interval_ms, int *ret_fd, struct err *e)
+{
+        struct itimerspec spec = { { interval_ms / 1000, (interval_ms % 1000) * 1000000 },
+                                   { interval_ms / 1000, (interval_ms % 1000) * 1000000 } };
+
+        *ret_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+        if (*ret_fd < 0 || timerfd_settime(*ret_fd, 0, &spec, NULL) < 0)
+                return err_sys(e, "no timer");
+        return 0;
+}
+
+static int open_signals(int *ret_fd, struct err *e)
+{
+        sigset_t set;
+
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return err_sys(e, "cannot block signals");
+        (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is a failed write */
+        *ret_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+        return *ret_fd < 0 ? err_sys(e, "no signal descriptor") : 0;
+}
+
+static int open_server(struct collector *c, struct err *e)
+{
+        struct listen_address address;
+        int r;
+
+        if (!*c->options->metrics_listen)
+                return 0;
+        r = server_open(c->options->metrics_listen, &c->server, e);
+        if (r < 0)
+                return r;
+        if (listen_address_parse(c->options->metrics_listen, &address, NULL) == 0 && !address.loopback)
+                log_warning("metrics.listen %s is not a loopback address: anyone who can reach it can read what runs here",
+                            c->options->metrics_listen);
+        log_info("metrics at http://%s/metrics", server_address(c->server));
+        return 0;
+}
+
+/* Everything that can fail does so before the first sample. */
+static int set_up(struct collector *c, struct err *e)
+{
+        struct sample base;
+        int r;
+
+        r = machine_discover(c->options->procfs_root, c->options->sysfs_root, &c->machine, e);
+        if (r == 0)
+                r = window_new(&c->window) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
+        if (r == 0)
+                r = open_server(c, e);
+        if (r == 0)
+                r = sampler_open(c->options, &c->sampler, e);
+        if (r < 0)
+                return r;
+        c->lookup = sampler_lookup(c->sampler);
+        c->stats.feature_source = sampler_feature_source(c->sampler);
+        if (*c->options->store_path)
+                r = open_store(c, false, e);
+        if (r == 0 && read_sample(c, &base) < 0)
+                r = err_set(e, -EIO, "the first sample could not be taken");
+        if (r < 0)
+                return r;
+        window_start(c->window, base.wall_ms);
+        publish(c);
+        return 0;
+}
+
+static void on_timer(struct collector *c)
+{
+        uint64_t expired = 0;
+
+        if (read(c->timer_fd, &expired, sizeof(expired)) != (ssize_t)sizeof(expired) || expired == 0)
+                return;
+        c->stats.missed_ticks += expired - 1;
+        tick(c);
+}
+
+static int loop(struct collector *c, struct err *e)
+{
+        for (;;) {
+                struct pollfd fds[] = { { .fd = c->signal_fd, .events = POLLIN },
+                                        { .fd = c->timer_fd, .events = POLLIN },
+                                        { .fd = c->server ? server_fd(c->server) : -1, .events = POLLIN } };
+
+                if (poll(fds, ARRAY_SIZE(fds), c->server ? server_timeout_ms(c->server) : -1) < 0) {
+                        if (errno == EINTR)
+                                continue;
+                        return err_sys(e, "poll");
+                }
+                if (fds[0].revents)
+                        return 0;
+                if (fds[1].revents)
+                        on_timer(c);
+                if (c->server)
+                        server_run(c->server); /* also when its timeout has passed */
+        }
+}
+
+static int run_run(const void *options, int argc, char **argv)
+{
+        struct collector c = { .options = options, .timer_fd = -1, .signal_fd = -1 };
+        struct err e = { 0 };
+        int r;
+
+        (void)argc;
+        (void)argv;
+        buf_init(&c.text, METRICS_TEXT_MAX);
+        if (c.options->interval_ms > WRAP_RISK_MS)
+                log_warning("sampling.interval is over 2 minutes: a RAPL counter may wrap unseen on a large machine");
+        r = open_signals(&c.signal_fd, &e);
+        if (r == 0)
+                r = set_up(&c, &e);
+        if (r == 0)
+                r = open_timer(c.options->interval_ms, &c.timer_fd, &e);
+        if (r == 0)
+                r = loop(&c, &e);
+        if (r < 0)
+                (void)log_error(r, "%s", e.text);
+        else
+                log_info("stopped after %llu intervals", (unsigned long long)c.stats.ticks);
+        collector_done(&c);
+        return r < 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+/* ---- once, status, sensors ---- */
+
+/* Two samples, so far apart. */
+static int sample_twice(struct sampler *s, struct window *w, long long interval_ms, struct sample *ret, struct err *e)
+{
+        CLEANUP(closep) int timer_fd = -1;
+        struct pollfd timer = { .events = POLLIN };
+        int failed = 0, r;
+
+        r = open_timer(interval_ms, &timer_fd, e);
+        if (r == 0)
+                r = sampler_read(s, ret, &failed, e);
+        if (r < 0)
+                return r;
+        window_start(w, ret->wall_ms);
+        timer.fd = timer_fd;
+        while (poll(&timer, 1, -1) < 0)
+                if (errno != EINTR)
+                        return err_sys(e, "poll");
+        r = sampler_read(s, ret, &failed, e);
+        if (r == 0 && failed)
+                log_warning("no power from a source: %s", e->text);
+        return r;
+}
+
+static int run_once(const void *options, int argc, char **argv)
+{
+        CLEANUP(sampler_closep) struct sampler *sampler = NULL;
+        CLEANUP(window_freep) struct window *window = NULL;
+        const struct options *o = options;
+        struct window_lookup lookup;
+        struct machine machine;
+        struct sample sample;
+        struct err e = { 0 };
+        int r;
+
+        (void)argc;
+        (void)argv;
+        r = machine_discover(o->procfs_root, o->sysfs_root, &machine, &e);
+        if (r == 0)
+                r = sampler_open(o, &sampler, &e);
+        if (r == 0)
+                r = window_new(&window) < 0 ? err_set(&e, -ENOMEM, "out of memory") : 0;
+        if (r == 0)
+                r = sample_twice(sampler, window, o->interval_ms, &sample, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        lookup = sampler_lookup(sampler);
+        window_fold(window, &sample, &lookup);
+        r = report_once(window, &machine, sampler_feature_source(sampler));
+        return r < 0 ? log_error(r, "cannot print: %s", strerror(-r)) : EXIT_DONE;
+}
+
+static int run_status(const void *options, int argc, char **argv)
+{
+        CLEANUP(json_decrefp) json_t *status = NULL;
+        const struct options *o = options;
+        struct err e = { 0 };
+        int r;
+
+        (void)argc;
+        (void)argv;
+        if (!*o->store_path)
+                return log_error(EXIT_NOTHING, "store.path is empty: nothing is recorded");
+        r = store_status(o->store_path, clock_wall_ms(), &status, &e);
+        if (r == -ENOENT)
+                return log_error(EXIT_NOTHING, "%s", e.text);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        r = report_status(status, o->json);
+        return r < 0 ? log_error(r, "cannot print: %s", strerror(-r)) : EXIT_DONE;
+}
+
+/* Looks at every source, listed in power.sources or not; estimate only when it is configured. */
+static int run_sensors(const void *options, int argc, char **argv)
+{
+        static char rapl[] = "rapl", acpi[] = "acpi", estimate[] = "estimate";
+        static char *names[] = { rapl, acpi, estimate };
+        CLEANUP(sampler_closep) struct sampler *sampler = NULL;
+        CLEANUP(window_freep) struct window *window = NULL;
+        struct options o = *(const struct options *)options;
+        bool configured = *o.estimate_socket || *o.estimate_weight;
+        struct sample sample;
+        struct err e = { 0 };
+        int r;
+
+        (void)argc;
+        (void)argv;
+        o.power_sources.items = names;
+        o.power_sources.n = configured ? 3 : 2;
+        r = sampler_open(&o, &sampler, &e);
+        if (r == 0)
+                r = window_new(&window) < 0 ? err_set(&e, -ENOMEM, "out of memory") : 0;
+        if (r == 0)
+                r = sample_twice(sampler, window, SENSORS_INTERVAL_MS, &sample, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        r = report_sensors(sampler_power(sampler), &sample, o.json);
+        return r < 0 ? log_error(r, "cannot print: %s", strerror(-r)) : EXIT_DONE;
+}
+
+static const struct command commands[] = {
+        { "run", "", 0, 0, "sample, record and export until told to stop", run_run },
+        { "once", "", 0, 0, "sample one interval and print it as JSON", run_once },
+        { "status", "", 0, 0, "print what is recorded", run_status },
+        { "sensors", "", 0, 0, "print the power sensors, with a live reading", run_sensors },
+        { 0 },
+};
+
+int main(int argc, char **argv)
+{
+        static const struct program program = {
+                .name = "wattloop-collector",
+                .summary = "Records what the workloads of this machine do and what that costs, in joules.",
+                .config_default = "/etc/wattloop/collector.yaml",
+                .commands = commands,
+                .options = options_table,
+                .options_size = sizeof(struct options),
+                .check = options_check,
+        };
+
+        return program_main(&program, argc, argv);
+}

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "collector/sampler.h"
+
+#include <errno.h>
+#include <string.h>
+#include "common/clock.h"
+#include "common/log.h"
+
+struct sampler {
+        const struct feature_source_ops *ops;
+        struct feature_source *features;
+        struct cgroup_table *cgroups;
+        struct power_set power;
+        struct usage_set usage;
+        bool measured[FEATURE_N];
+        struct power_reading readings[SENSORS_MAX];
+        uint64_t last_ns; /* monotonic time of the last good read; 0: none yet */
+};
+
+/* Feature sources in the order in which `auto` tries them. */
+static const struct {
+        enum features_choice choice;
+        const struct feature_source_ops *ops;
+} feature_sources[] = {
+        { FEATURES_BPF, &feature_source_bpf },
+        { FEATURES_PROC, &feature_source_proc },
+};
+
+static int open_features(struct sampler *s, const struct options *o, struct err *e)
+{
+        const struct feature_source_options options = { o->procfs_root, o->sysfs_root };
+        int r = -ENOENT;
+
+        for (size_t i = 0; i < ARRAY_SIZE(feature_sources); i++) {
+                bool is_auto = o->features_source == FEATURES_AUTO, last = i + 1 == ARRAY_SIZE(feature_sources);
+
+                if (!is_auto && (int)feature_sources[i].choice != o->features_source)
+                        continue;
+                s->ops = feature_sources[i].ops;
+                r = s->ops->open(&options, &s->features, e);
+                if (r == 0 || !is_auto || last)
+                        break;
+                log_warning("features from %s cannot be used: %s; using %s instead", s->ops->name, e->text,
+                            feature_sources[i + 1].ops->name);
+        }
+        if (r < 0)
+                return err_prefix(e, r, "features from %s", s->ops ? s->ops->name : "nowhere");
+        for (int f = 0; f < FEATURE_N; f++)
+                s->measured[f] = s->ops->measures(s->features, (enum feature_id)f);
+        log_info("features from %s", s->ops->name);
+        return 0;
+}
+
+static struct power_source_options power_options(const struct options *o)
+{
+        return (struct power_source_options){
+                .sysfs_root = o->sysfs_root,
+                .procfs_root = o->procfs_root,
+                .estimator_socket = o->estimate_socket,
+                .estimate_weight = o->estimate_weight,
+                .estimate_energy_source = options_energy_sources[o->estimate_energy_source],
+        };
+}
+
+static void tell_power(const struct power_set *set)
+{
+        for (size_t i = 0; i < set->n; i++) {
+                const struct power_state *state = &set->states[i];
+
+                if (state->source)
+                        log_info("power from %s%s", state->ops->name,
+                                 state->fallback ? ", because no sensor was found" : "");
+                else if (state->result == -ENOENT)
+                        log_info("no power from %s: %s", state->ops->name, state->error.text);
+                else
+                        log_warning("no power from %s: %s", state->ops->name, state->error.text);
+        }
+        if (!power_usable(set))
+                log_warning("no power source: recording usage only");
+}
+
+int sampler_open(const struct options *o, struct sampler **ret, struct err *e)
+{
+        const struct power_source_options options = power_options(o);
+        CLEANUP(sampler_closep) struct sampler *s = NULL;
+        int r;
+
+        s = calloc(1, sizeof(*s));
+        if (!s)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = open_features(s, o, e);
+        if (r < 0)
+                return r;
+        r = cgroup_table_new(o->procfs_root, o->sysfs_root, &s->cgroups, e);
+        if (r < 0)
+                return r;
+        power_open((const char *const *)o->power_sources.items, o->power_sources.n, &options, &s->power);
+        tell_power(&s->power);
+        *ret = TAKE(s);
+        return 0;
+}
+
+void sampler_close(struct sampler *s)
+{
+        if (!s)
+                return;
+        if (s->features)
+                s->ops->close(s->features);
+        cgroup_table_free(s->cgroups);
+        power_close(&s->power);
+        usage_set_done(&s->usage);
+        free(s);
+}
+
+static void sum_node(const struct sampler *s, uint64_t ret[FEATURE_N])
+{
+        memset(ret, 0, FEATURE_N * sizeof(ret[0]));
+        for (size_t i = 0; i < s->usage.n; i++)
+                for (int f = 0; f < FEATURE_N; f++)
+                        ret[f] += s->usage.rows[i].delta[f];
+}
+
+int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, struct err *e)
+{
+        uint64_t node_delta[FEATURE_N], now_ns;
+        struct power_context context;
+        int r;
+
+        usage_set_clear(&s->usage);
+        r = s->ops->read(s->features, &s->usage, e);
+        if (r < 0)
+                return err_prefix(e, r, "features from %s", s->ops->name);
+        now_ns = clock_monotonic_ns();
+        sum_node(s, node_delta);
+
+        context = (struct power_context){ .duration_ns = s->last_ns ? now_ns - s->last_ns : 0,
+                                          .node_delta = node_delta,
+                                          .measured = s->measured };
+        memset(s->readings, 0, sizeof(s->readings));
+        r = power_read(&s->power, &context, s->readings, ret_power_failed, e);
+
+        *ret = (struct sample){ .duration_ns = context.duration_ns,
+                                .wall_ms = clock_wall_ms(),
+                                .usage = &s->usage,
+                                .measured = s->measured,
+                                .readings = s->readings,
+                                .n_readings = (size_t)r };
+        s->last_ns = now_ns;
+        return 0;
+}
+
+const char *sampler_feature_source(const struct sampler *s)
+{
+        return s->ops->name;
+}
+
+uint64_t sampler_dropped(const struct sampler *s)
+{
+        struct feature_source_stats stats = { 0 };
+
+        s->ops->stats(s->features, &stats);
+        return stats.dropped;
+}
+
+const struct power_set *sampler_power(const struct sampler *s)
+{
+        return &s->power;
+}
+
+static const struct cgroup_info *find_cgroup(void *context, uint64_t cgroup_id)
+{
+        const struct sampler *s = context;
+
+        return cgroup_table_find(s->cgroups, cgroup_id);
+}
+
+struct window_lookup sampler_lookup(struct sampler *s)
+{
+        return (struct window_lookup){ .cgroup = find_cgroup, .cgroup_context = s };
+}

@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads everything there is to read: the feature source that works here, the cgroups behind its ids, and the
+ * power sources. Gives one sample per call. */
+#pragma once
+
+#include "collector/options.h"
+#include "collector/window.h"
+
+struct sampler;
+
+/* Says in the log which feature source and which sensors are used, and what is missing. */
+int sampler_open(const struct options *options, struct sampler **ret, struct err *e);
+void sampler_close(struct sampler *sampler);
+CLEANUP_DEFINE(struct sampler *, sampler_close);
+
+/* The first read sets the base: its duration_ns is 0. A failure costs nothing: the next sample covers its time.
+ * ret points into the sampler until the next read. A power source that failed is told in ret_power_failed and its
+ * words in `e`; the sample is good all the same. */
+int sampler_read(struct sampler *sampler, struct sample *ret, int *ret_power_failed, struct err *e);
+
+const char *sampler_feature_source(const struct sampler *sampler); /* "bpf", "proc" */
+uint64_t sampler_dropped(const struct sampler *sampler);
+const struct power_set *sampler_power(const struct sampler *sampler);
+/* The lookup for window_fold; only its cgroup callback is set. */
+struct window_lookup sampler_lookup(struct sampler *sampler);
