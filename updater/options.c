@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "updater/options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+#include "schema/vocabulary.h"
+#include "updater/slot.h"
+
+#define FIELD(f) offsetof(struct options, f)
+
+static const char *const trust_choices[] = { [TRUST_TLS] = "tls", [TRUST_UNSIGNED] = "unsigned", NULL };
+
+const struct option options_table[] = {
+        { "server.url", OPTION_STRING, FIELD(server_url), "http://127.0.0.1:8100", 0, 0, NULL,
+          "base URL of the model server; /model is appended" },
+        { "server.trust", OPTION_ENUM, FIELD(server_trust), "tls", 0, 0, trust_choices,
+          "what vouches for a model: tls (https and a verified certificate) or nothing (unsigned, also plain "
+          "http)" },
+        { "server.token_file", OPTION_STRING, FIELD(server_token_file), "", 0, 0, NULL,
+          "file whose first line is sent as bearer token; empty: none" },
+        { "server.ca_file", OPTION_STRING, FIELD(server_ca_file), "", 0, 0, NULL,
+          "PEM file with a further trust anchor for https; empty: the system's only" },
+        { "server.timeout", OPTION_DURATION, FIELD(timeout_ms), "30s", 100, 600000, NULL,
+          "time for one request, the answer included" },
+        { "models", OPTION_LIST, FIELD(models), "rapl-sysfs/AbsPower/archive", 0, 0, NULL,
+          "models to keep up to date: ENERGY_SOURCE/OUTPUT_TYPE/FORM, form archive or weight" },
+        { "trainer", OPTION_STRING, FIELD(trainer), "", 0, 0, NULL,
+          "only models whose name contains this text; empty: any" },
+        { "features", OPTION_LIST, FIELD(features),
+          "bpf_block_irq,bpf_cpu_time_ms,bpf_net_rx_irq,bpf_net_tx_irq,bpf_page_cache_hit", 0, 0, NULL,
+          "features this machine can supply; models that need others are not asked for and are refused" },
+        { "store.path", OPTION_STRING, FIELD(store_path), "/var/lib/wattloop/models", 0, 0, NULL,
+          "directory of the installed models" },
+        { "estimator.socket", OPTION_STRING, FIELD(estimator_socket), "/run/wattloop/estimator.sock", 0, 0,
+          NULL, "unix socket of the estimator to tell; empty: nobody" },
+        { "estimator.timeout", OPTION_DURATION, FIELD(estimator_timeout_ms), "5s", 100, 600000, NULL,
+          "time for the estimator to serve a new model before the old one is put back" },
+        { "from", OPTION_STRING, FIELD(from), "", 0, 0, NULL,
+          "update: install this archive, weight JSON or directory, not what a server has" },
+        { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status: print JSON" },
+        { "procfs_root", OPTION_STRING, FIELD(procfs_root), "/proc", 0, 0, NULL,
+          "directory read in place of /proc for the machine's description" },
+        { "sysfs_root", OPTION_STRING, FIELD(sysfs_root), "/sys", 0, 0, NULL,
+          "directory read in place of /sys for the machine's description" },
+        { 0 },
+};
+
+int options_check(const void *options, struct err *e)
+{
+        const struct options *o = options;
+        const char *scheme = strstr(o->server_url, "://");
+        struct slot slot;
+        int r;
+
+        if (strncmp(o->server_url, "http://", 7) != 0 && strncmp(o->server_url, "https://", 8) != 0)
+                return err_set(e, -EINVAL, "server.url '%.80s' must begin with http:// or https://",
+                               o->server_url);
+        if (memchr(scheme + 3, '@', strcspn(scheme + 3, "/")))
+                return err_set(e, -EINVAL, "server.url must not hold a password; see server.token_file");
+        if (!*o->store_path)
+                return err_set(e, -EINVAL, "store.path must not be empty");
+        if (o->models.n == 0 || o->features.n == 0)
+                return err_set(e, -EINVAL, "%s must not be empty", o->models.n == 0 ? "models" : "features");
+        for (size_t i = 0; i < o->models.n; i++) {
+                r = slot_parse(o->models.items[i], &slot, e);
+                if (r < 0)
+                        return err_prefix(e, r, "models");
+        }
+        return 0;
+}

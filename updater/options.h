@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The updater's settings. */
+#pragma once
+
+#include <stdbool.h>
+#include "config/option.h"
+
+enum trust { TRUST_TLS, TRUST_UNSIGNED };
+
+struct options {
+        char *server_url;
+        char *server_token_file;
+        char *server_ca_file;
+        int server_trust; /* enum trust */
+        long long timeout_ms;
+        struct string_list models;
+        char *trainer;
+        struct string_list features;
+        char *store_path;
+        char *estimator_socket;
+        long long estimator_timeout_ms;
+        char *from;
+        bool json;
+        char *procfs_root, *sysfs_root;
+};
+
+extern const struct option options_table[];
+int options_check(const void *options, struct err *e);

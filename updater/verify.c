@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "updater/verify.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define WEIGHT_ENTRY     "weight.json"
+#define STORE_ENTRY      "wattloop.json"
+#define CANARY_WATTS_MAX 100e3 /* no machine draws that, nor a tenth of it */
+#define CANARY_ROWS      4
+
+void candidate_done(struct candidate *c)
+{
+        model_archive_free(c->entries);
+        model_free(c->model);
+        *c = (struct candidate){ 0 };
+}
+
+/* ---- from bytes to a loaded model ---- */
+
+/* A weight object as an archive of one entry. */
+static int wrap_weight(const void *data, size_t size, struct model_archive **ret, struct err *e)
+{
+        CLEANUP(model_archive_freep) struct model_archive *a = calloc(1, sizeof(*a));
+        struct model_entry *entry;
+
+        if (size > MODEL_WEIGHT_MAX)
+                return err_set(e, -E2BIG, "%zu bytes are more than a weight may have (%zu)", size,
+                               MODEL_WEIGHT_MAX);
+        if (!a)
+                return err_set(e, -ENOMEM, "out of memory");
+        entry = &a->entries[0];
+        (void)snprintf(entry->name, sizeof(entry->name), "%s", WEIGHT_ENTRY);
+        entry->data = calloc(1, size + 1);
+        if (!entry->data)
+                return err_set(e, -ENOMEM, "out of memory");
+        memcpy(entry->data, data, size);
+        entry->size = size;
+        a->n = 1;
+        *ret = TAKE(a);
+        return 0;
+}
+
+static int load(enum form form, const char *name_hint, struct candidate *c, struct err *e)
+{
+        const struct model_entry *weight = model_archive_find(c->entries, WEIGHT_ENTRY);
+        int r;
+
+        if (model_archive_find(c->entries, STORE_ENTRY))
+                return err_set(e, -EBADMSG, "the archive has an entry '%s', a name that the store uses",
+                               STORE_ENTRY);
+        if (form == FORM_ARCHIVE)
+                r = model_load_archive(c->entries, &c->model, e);
+        else if (!weight || c->entries->n != 1)
+                r = err_set(e, -EBADMSG, "there is not just %s", WEIGHT_ENTRY);
+        else
+                r = model_load_weight(weight->data, weight->size, name_hint, &c->model, e);
+        if (r < 0)
+                return r;
+        return model_archive_id(c->entries, c->id);
+}
+
+int verify_unpack(enum form form, const void *data, size_t size, const char *name_hint, struct candidate *ret,
+                  struct err *e)
+{
+        struct candidate c = { 0 };
+        int r;
+
+        r = form == FORM_ARCHIVE ? model_archive_unpack(data, size, &c.entries, e)
+                                 : wrap_weight(data, size, &c.entries, e);
+        if (r == 0)
+                r = load(form, name_hint, &c, e);
+        if (r < 0) {
+                candidate_done(&c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+int verify_read_dir(enum form form, const char *path, const char *name_hint, struct candidate *ret,
+                    struct err *e)
+{
+        struct candidate c = { 0 };
+        int r;
+
+        r = model_archive_read_dir(path, &c.entries, e);
+        if (r == 0)
+                r = load(form, name_hint, &c, e);
+        if (r < 0) {
+                candidate_done(&c);
+                return r;
+        }
+        *ret = c;
+        return 0;
+}
+
+/* ---- is it what was asked for ---- */
+
+static bool is_component_of(const struct energy_source *source, const char *component)
+{
+        for (size_t i = 0; i < source->n; i++)
+                if (strcmp(source->components[i], component) == 0)
+                        return true;
+        return false;
+}
+
+int verify_purpose(const struct candidate *c, const struct slot *slot, const struct string_list *supplied,
+                   struct err *e)
+{
+        const char *output_type = model_output_type(c->model);
+
+        if (*output_type && strcmp(output_type, slot->output_type) != 0)
+                return err_set(e, -EPROTO, "'%s' is a model of %s, not of %s", model_name(c->model),
+                               output_type, slot->output_type);
+        if (model_components(c->model) == 0)
+                return err_set(e, -EPROTO, "'%s' has no components", model_name(c->model));
+        for (size_t i = 0; i < model_components(c->model); i++)
+                if (!is_component_of(slot->source, model_component(c->model, i)))
+                        return err_set(e, -EPROTO, "'%s' estimates '%s', which is not of %s",
+                                       model_name(c->model), model_component(c->model, i),
+                                       slot->source->name);
+        for (size_t i = 0; i < model_features(c->model); i++)
+                if (!string_list_has(supplied, model_feature(c->model, i)))
+                        return err_set(e, -EPROTO,
+                                       "'%s' needs the feature '%s', which this machine does not supply",
+                                       model_name(c->model), model_feature(c->model, i));
+        return 0;
+}
+
+/* ---- does it predict watts ---- */
+
+/* A feature's rate when the machine is this busy (0 to 1). */
+static double canary_rate(const char *feature, double busy, int cores)
+{
+        if (strcmp(feature, "bpf_cpu_time_ms") == 0)
+                return busy * 1000 * cores;
+        if (strcmp(feature, "bpf_page_cache_hit") == 0)
+                return busy; /* millions a second */
+        if (strncmp(feature, "cpu_", 4) == 0)
+                return busy * 3e9 * cores;
+        return busy * 1e4;
+}
+
+static int check_watts(const struct candidate *c, const double *watts, double busy, struct err *e)
+{
+        for (size_t i = 0; i < model_components(c->model); i++)
+                if (!isfinite(watts[i]) || watts[i] < 0 || watts[i] > CANARY_WATTS_MAX)
+                        return err_set(
+                                e, -ERANGE, "'%s' predicts %g W of %s for a machine that is %g %% busy",
+                                model_name(c->model), watts[i], model_component(c->model, i), 100 * busy);
+        return 0;
+}
+
+static double sum(const double *v, size_t n)
+{
+        double total = 0;
+
+        while (n > 0)
+                total += v[--n];
+        return total;
+}
+
+int verify_canary(const struct candidate *c, const struct slot *slot, int cores, struct err *e)
+{
+        static const double busy[CANARY_ROWS] = { 0, 0.05, 0.5, 1 };
+        double row[MODEL_FEATURES_MAX], watts[MODEL_COMPONENTS_MAX], total = 0;
+        size_t index[MODEL_FEATURES_MAX], n = model_features(c->model);
+        int r;
+
+        for (size_t i = 0; i < n; i++)
+                index[i] = i; /* our columns are the model's features, in its order */
+        for (int i = 0; i < CANARY_ROWS; i++) {
+                for (size_t f = 0; f < n; f++)
+                        row[f] = canary_rate(model_feature(c->model, f), busy[i], cores > 0 ? cores : 1);
+                model_predict(c->model, index, row, n, 1, watts);
+                r = check_watts(c, watts, busy[i], e);
+                if (r < 0)
+                        return r;
+                total += sum(watts, model_components(c->model));
+        }
+        /* Not-a-number comes out as 0 too. A machine that draws nothing at any load is no estimate. */
+        if (strcmp(slot->output_type, "AbsPower") == 0 && !(total > 0))
+                return err_set(e, -ERANGE, "'%s' predicts 0 W for a machine at any load",
+                               model_name(c->model));
+        return 0;
+}

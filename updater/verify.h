@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Is this a model that may be installed? From bytes to a loaded, tried model; nothing touches the disk. */
+#pragma once
+
+#include <stddef.h>
+#include "common/err.h"
+#include "common/hash.h"
+#include "config/option.h"
+#include "model/model.h"
+#include "updater/slot.h"
+
+/* A model that is worth installing. */
+struct candidate {
+        struct model_archive *entries; /* owned; form weight: weight.json alone, the bytes as they came */
+        struct model *model;           /* owned */
+        char id[HASH_HEX_SIZE];
+};
+void candidate_done(struct candidate *c);
+
+/* Bytes as transported. -EBADMSG: not a model or a damaged one; -E2BIG; -ENOTSUP: a kind this version cannot
+ * evaluate. name_hint as in model_load_weight(). */
+int verify_unpack(enum form form, const void *data, size_t size, const char *name_hint, struct candidate *ret,
+                  struct err *e);
+/* The same from a directory's files. */
+int verify_read_dir(enum form form, const char *path, const char *name_hint, struct candidate *ret,
+                    struct err *e);
+
+/* Output type, components and features against what was asked for. -EPROTO: another model than that. */
+int verify_purpose(const struct candidate *c, const struct slot *slot, const struct string_list *supplied,
+                   struct err *e);
+
+/* Predict for an idle and for busy machines: watts must be plausible. -ERANGE: they are not. */
+int verify_canary(const struct candidate *c, const struct slot *slot, int cores, struct err *e);
