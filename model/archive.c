@@ -262,7 +262,7 @@ int model_archive_read_dir(const char *path, struct model_archive **ret, struct 
                 if (r == 0)
                         r = add_entry(a, d->d_name, &data, e);
                 if (r < 0)
-                        return err_prefix(e, r, "'%.100s': ", path);
+                        return err_prefix(e, r, "'%.100s'", path);
         }
         if (errno)
                 return err_sys(e, "cannot read directory '%s'", path);

@@ -50,7 +50,7 @@ static int check_component_map(const struct model *m, const json_t *map, struct 
                 int r = json_get_string(entry, "model_file", &file, e);
 
                 if (r < 0)
-                        return err_prefix(e, -EBADMSG, "component '%.40s': ", name);
+                        return err_prefix(e, -EBADMSG, "component '%.40s'", name);
                 if (strcmp(file, WEIGHT_FILE))
                         return err_set(e, -EBADMSG, "component '%.40s': model_file '%.60s' is not %s", name, file,
                                        WEIGHT_FILE);
@@ -100,16 +100,16 @@ static int load_weight_class(const struct model_archive *a, const json_t *metada
         if (r == 0)
                 r = json_get_string(metadata, "model_file", &map_file, e);
         if (r < 0)
-                return err_prefix(e, -EBADMSG, METADATA ": ");
+                return err_prefix(e, -EBADMSG, METADATA);
         if (!weights)
                 return err_set(e, -EBADMSG, "archive has no '" WEIGHT_FILE "'");
 
         r = model_load_weight(weights->data, weights->size, name, &m, e);
         if (r < 0)
-                return err_prefix(e, r, WEIGHT_FILE ": ");
+                return err_prefix(e, r, WEIGHT_FILE);
         r = model_read_head(m, metadata, e);
         if (r < 0)
-                return err_prefix(e, r, METADATA ": ");
+                return err_prefix(e, r, METADATA);
         r = check_features(m, metadata, e);
         if (r < 0)
                 return r;
@@ -118,7 +118,7 @@ static int load_weight_class(const struct model_archive *a, const json_t *metada
                 return r;
         r = check_component_map(m, map, e);
         if (r < 0)
-                return err_prefix(e, r, "%.60s: ", map_file);
+                return err_prefix(e, r, "%.60s", map_file);
         *ret = TAKE(m);
         return 0;
 }
@@ -148,7 +148,7 @@ int model_load_archive(const struct model_archive *a, struct model **ret, struct
                 return r;
         r = json_get_string(metadata, "model_class", &class, e);
         if (r < 0)
-                return err_prefix(e, -EBADMSG, METADATA ": ");
+                return err_prefix(e, -EBADMSG, METADATA);
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
                 if (!strcmp(classes[i].name, class))
                         return classes[i].load(a, metadata, ret, e);

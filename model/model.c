@@ -135,7 +135,7 @@ int model_read_head(struct model *m, const json_t *document, struct err *e)
 
                 r = machine_spec_from_json(spec, &machine, e);
                 if (r < 0)
-                        return err_prefix(e, r, "machine_spec: ");
+                        return err_prefix(e, r, "machine_spec");
                 m->cores = machine.cores > 0 ? machine.cores : 0;
         }
         return 0;

@@ -175,13 +175,13 @@ static int read_linear(struct model *m, struct model_component *c, const json_t 
 
                 r = read_variable(variable, true, &scale, &weight, e);
                 if (r < 0)
-                        return err_prefix(e, r, "variable '%.60s': ", name);
+                        return err_prefix(e, r, "variable '%.60s'", name);
                 r = model_add_feature(m, name, scale, &feature, e);
                 if (r < 0)
                         return r;
                 r = add_term(c, feature, scale, weight, e);
                 if (r < 0)
-                        return err_prefix(e, r, "variable '%.60s': ", name);
+                        return err_prefix(e, r, "variable '%.60s'", name);
         }
         return 0;
 }
@@ -264,7 +264,7 @@ static int read_curve(struct model *m, struct model_component *c, const struct f
 
                 r = read_variable(variable, false, &scale, &none, e);
                 if (r < 0)
-                        return err_prefix(e, r, "variable '%.60s': ", name);
+                        return err_prefix(e, r, "variable '%.60s'", name);
                 r = model_add_feature(m, name, scale, &feature, e);
                 if (r < 0)
                         return r;
@@ -333,7 +333,7 @@ static int read_components(struct model *m, const json_t *document, const struct
                         continue;
                 r = read_component(m, key, weights, trained, e);
                 if (r < 0)
-                        return err_prefix(e, r, "component '%.40s': ", key);
+                        return err_prefix(e, r, "component '%.40s'", key);
         }
         if (m->n_components == 0)
                 return err_set(e, -EBADMSG, "no component has weights");
@@ -370,7 +370,7 @@ int model_load_weight(const char *json, size_t size, const char *name_hint, stru
                 return r;
         r = read_components(m, document, form_of_name(m->name), e);
         if (r < 0)
-                return r;
+                return r == -ENOENT ? -EBADMSG : r; /* a member that is missing is a malformed document here */
         *ret = TAKE(m);
         return 0;
 }
