@@ -155,7 +155,7 @@ static int read_rows(struct request *q, const json_t *values, size_t n_metrics, 
                 int r = read_row(json_array_get(values, i), n_metrics, row, e);
 
                 if (r < 0)
-                        return err_prefix(e, r, "row %zu: ", i);
+                        return err_prefix(e, r, "row %zu", i);
                 for (size_t c = n_metrics; c < q->n_columns; c++)
                         row[c] = constants[c];
         }

@@ -351,7 +351,7 @@ static int load_path(const char *path, struct loaded_model **ret, struct err *e)
                 r = load_zip(&file, ret, e);
         else
                 r = load_weight_file(path, &file, ret, e);
-        return r < 0 ? err_prefix(e, r, "'%s': ", path) : 0;
+        return r < 0 ? err_prefix(e, r, "'%s'", path) : 0;
 }
 
 int models_load_one(const char *path, struct models **ret, struct err *e)
