@@ -5,10 +5,11 @@
 #include <string.h>
 #include "common/clock.h"
 
-#define PROCESSES_MIN  256
-#define MISSING_MAX_NS (5 * NS_PER_S) /* a death is told within an RCU grace period, a fraction of a second  \
-                                       */
-#define PAGE_SHIFT 12                 /* of the feature's unit, whatever the machine's pages are */
+#define PROCESSES_MIN 256
+#define MISSING_MAX_NS                                                                                       \
+        (5 * NS_PER_S) /* a death is told within an RCU grace period, a fraction of a second                 \
+                        */
+#define PAGE_SHIFT 12  /* of the feature's unit, whatever the machine's pages are */
 
 static uint64_t key_of(uint32_t tgid, uint64_t start)
 {
@@ -21,13 +22,24 @@ static uint64_t units(int feature, uint64_t total)
         return feature == FEATURE_PAGE_CACHE ? total >> PAGE_SHIFT : total;
 }
 
+/* The kernel keeps softirqs with the leader: after an execve() by another thread that is a new leader, and
+ * they start again. Nothing else makes them dip; a zero is a leader that has none yet, or a look-up that
+ * failed. */
+static bool restarted(int feature, uint64_t total, uint64_t last)
+{
+        bool irq = feature == FEATURE_NET_TX_IRQ || feature == FEATURE_NET_RX_IRQ ||
+                   feature == FEATURE_BLOCK_IRQ;
+
+        return irq && total > 0 && total < last;
+}
+
 static void charge(struct usage_set *set, uint64_t cgroup_id, bool kernel, const uint64_t *total,
                    const uint64_t *last)
 {
         struct cgroup_usage *row = NULL;
 
         for (int i = 0; i < FEATURE_N; i++) {
-                uint64_t have = last ? units(i, last[i]) : 0;
+                uint64_t have = last && !restarted(i, total[i], last[i]) ? units(i, last[i]) : 0;
                 uint64_t want = units(i, total[i]);
 
                 if (want <= have)
@@ -182,7 +194,7 @@ static void fold_one(struct process_table *table, struct process *p, struct usag
         if (!old)
                 charge(set, p->cgroup_id, p->kernel, p->now, p->last);
         for (int i = 0; i < FEATURE_N; i++)
-                if (p->now[i] > p->last[i])
+                if (p->now[i] > p->last[i] || restarted(i, p->now[i], p->last[i]))
                         p->last[i] = p->now[i];
 }
 

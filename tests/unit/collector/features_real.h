@@ -1,0 +1,392 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the tests of both feature sources share: temporary trees, cgroups and work that can be measured
+ * otherwise. */
+#pragma once
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+#include "collector/features.h"
+#include "common/clock.h"
+#include "common/file.h"
+
+#define UNUSED   __attribute__((unused))
+#define ID_A     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa0123"
+#define ID_B     "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0123"
+#define PAUSE_US 150000 /* longer than the table's pause between two walks */
+
+static const struct feature_source_options real_options = { "/proc", "/sys" };
+
+UNUSED static void write_file(const char *dir, const char *name, const char *text)
+{
+        char path[PATH_MAX];
+        FILE *f;
+
+        assert_true(snprintf(path, sizeof(path), "%s/%s", dir, name) < (int)sizeof(path));
+        *strrchr(path, '/') = '\0';
+        assert_int_equal(file_mkdirs(path, 0755, NULL), 0);
+        path[strlen(path)] = '/';
+        f = fopen(path, "w");
+        assert_non_null(f);
+        assert_true(fputs(text, f) >= 0);
+        assert_int_equal(fclose(f), 0);
+}
+
+/* The mount point of cgroup v2 (controller NULL) or of the v1 hierarchy with a controller; false: not
+ * mounted. */
+UNUSED static bool cgroup_mount(const char *controller, char ret[PATH_MAX])
+{
+        char line[PATH_MAX], path[2048], type[64], options[1024];
+        FILE *f = fopen("/proc/mounts", "r");
+        bool found = false;
+
+        assert_non_null(f);
+        while (!found && fgets(line, sizeof(line), f)) {
+                if (sscanf(line, "%*s %2047s %63s %1023s", path, type, options) != 3)
+                        continue;
+                found = controller ? !strcmp(type, "cgroup") && strstr(options, controller)
+                                   : !strcmp(type, "cgroup2");
+        }
+        (void)fclose(f);
+        if (found)
+                (void)snprintf(ret, PATH_MAX, "%s", path);
+        return found;
+}
+
+/* A fresh cgroup; false when this machine or this user cannot. */
+UNUSED static bool cgroup_make(const char *controller, const char *name, char ret[PATH_MAX])
+{
+        char mount[PATH_MAX];
+
+        if (!cgroup_mount(controller, mount))
+                return false;
+        if (snprintf(ret, PATH_MAX, "%s/%s", mount, name) >= PATH_MAX)
+                return false;
+        return mkdir(ret, 0755) == 0 || errno == EEXIST;
+}
+
+UNUSED static void cgroup_remove(const char *path)
+{
+        for (int i = 0; i < 100 && rmdir(path) < 0 && errno == EBUSY; i++)
+                (void)usleep(20000); /* the last process is still leaving */
+}
+
+UNUSED static void cgroup_enter(const char *path)
+{
+        char file[PATH_MAX + 16];
+        int fd;
+
+        (void)snprintf(file, sizeof(file), "%s/cgroup.procs", path);
+        fd = open(file, O_WRONLY);
+        if (fd < 0 || write(fd, "0", 1) != 1)
+                _exit(9);
+        (void)close(fd);
+}
+
+/* A child inside the cgroup (NULL: where we are) that runs work() and ends, once *go is written to its pipe.
+ */
+struct child {
+        pid_t pid;
+        int go;
+};
+UNUSED static struct child child_start(const char *cgroup, void (*work)(void *), void *arg)
+{
+        struct child c;
+        int fds[2];
+        char byte;
+
+        assert_int_equal(pipe(fds), 0);
+        (void)fflush(NULL);
+        c.pid = fork();
+        assert_true(c.pid >= 0);
+        if (!c.pid) {
+                (void)close(fds[1]);
+                if (cgroup)
+                        cgroup_enter(cgroup);
+                if (read(fds[0], &byte, 1) == 1)
+                        work(arg);
+                _exit(0);
+        }
+        (void)close(fds[0]);
+        c.go = fds[1];
+        (void)usleep(20000); /* let it arrive in its cgroup */
+        return c;
+}
+UNUSED static void child_go(const struct child *c)
+{
+        assert_int_equal(write(c->go, "g", 1), 1);
+}
+UNUSED static void child_wait(struct child *c)
+{
+        int status;
+
+        (void)close(c->go);
+        assert_int_equal(waitpid(c->pid, &status, 0), c->pid);
+        assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+UNUSED static void child_end(struct child *c)
+{
+        (void)kill(c->pid, SIGKILL);
+        (void)close(c->go);
+        (void)waitpid(c->pid, NULL, 0);
+}
+
+UNUSED static void spin_us(unsigned us)
+{
+        uint64_t end = clock_monotonic_ns() + us * UINT64_C(1000);
+
+        while (clock_monotonic_ns() < end)
+                continue;
+}
+UNUSED static void work_spin(void *arg)
+{
+        (void)arg;
+        for (;;)
+                spin_us(1000);
+}
+struct storm {
+        int children;
+        unsigned us;
+};
+UNUSED static void work_storm(void *arg)
+{
+        const struct storm *s = arg;
+
+        for (int i = 0; i < s->children; i++) {
+                pid_t pid = fork();
+
+                if (!pid) {
+                        spin_us(s->us);
+                        _exit(0);
+                }
+                if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+                        _exit(8);
+        }
+}
+
+UNUSED static uint64_t schedstat_ns(pid_t pid)
+{
+        char path[64], text[96];
+        unsigned long long ns = 0;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)pid);
+        if (file_read_small(AT_FDCWD, path, text, sizeof(text)) > 0)
+                (void)sscanf(text, "%llu", &ns);
+        return ns;
+}
+
+UNUSED static uint64_t cgroup_ns(const char *path)
+{
+        char file[PATH_MAX + 16];
+        unsigned long long usec = 0;
+        FILE *f;
+
+        (void)snprintf(file, sizeof(file), "%s/cpu.stat", path);
+        f = fopen(file, "r");
+        assert_non_null(f);
+        assert_int_equal(fscanf(f, "usage_usec %llu", &usec), 1);
+        (void)fclose(f);
+        return usec * 1000;
+}
+
+UNUSED static uint64_t inode(const char *path)
+{
+        struct stat st;
+
+        assert_int_equal(stat(path, &st), 0);
+        return st.st_ino;
+}
+
+UNUSED static uint64_t row_delta(const struct usage_set *set, uint64_t cgroup_id, bool kernel,
+                                 enum feature_id f)
+{
+        for (size_t i = 0; i < set->n; i++)
+                if (set->rows[i].cgroup_id == cgroup_id && set->rows[i].kernel == kernel)
+                        return set->rows[i].delta[f];
+        return 0;
+}
+UNUSED static uint64_t sum_delta(const struct usage_set *set, enum feature_id f)
+{
+        uint64_t sum = 0;
+
+        for (size_t i = 0; i < set->n; i++)
+                sum += set->rows[i].delta[f];
+        return sum;
+}
+
+/* Open the source and set its base, or skip the test. */
+UNUSED static struct feature_source *source_open(const struct feature_source_ops *ops)
+{
+        struct feature_source *s = NULL;
+        struct usage_set none = { 0 };
+        struct err e = { "" };
+        int r = ops->open(&real_options, &s, &e);
+
+        if (r < 0) {
+                print_message("source '%s' cannot be used here: %s\n", ops->name, e.text);
+                skip();
+        }
+        assert_int_equal(ops->read(s, &none, &e), 0);
+        assert_int_equal(none.n, 0);
+        usage_set_done(&none);
+        return s;
+}
+UNUSED static void source_read(const struct feature_source_ops *ops, struct feature_source *s,
+                               struct usage_set *set)
+{
+        struct err e = { "" };
+
+        usage_set_clear(set);
+        if (ops->read(s, set, &e) < 0)
+                fail_msg("%s", e.text);
+}
+
+#define assert_near(got, want, permille)                                                                     \
+        do {                                                                                                 \
+                double got_ = (double)(got), want_ = (double)(want);                                         \
+                if (got_ < want_ * (1 - (permille) / 1000.0) || got_ > want_ * (1 + (permille) / 1000.0))    \
+                        fail_msg("%s: got %.0f, want %.0f (%+.3f %%)", #got, got_, want_,                    \
+                                 100 * (got_ / want_ - 1));                                                  \
+                print_message("%s: %.0f of %.0f (%+.3f %%)\n", #got, got_, want_,                            \
+                              want_ > 0 ? 100 * (got_ / want_ - 1) : 0);                                     \
+        } while (0)
+
+/* --- checks that hold for every source ---------------------------------------------------------------- */
+
+UNUSED static void check_spinner(const struct feature_source_ops *ops)
+{
+        struct usage_set set = { 0 };
+        struct cgroup_table *table = NULL;
+        struct feature_source *s;
+        char group[PATH_MAX];
+        struct child c;
+        uint64_t ns, id;
+
+        if (!cgroup_make(NULL, "docker-" ID_A ".scope", group)) {
+                print_message("cannot make a cgroup v2 here\n");
+                skip();
+        }
+        id = inode(group);
+        c = child_start(group, work_spin, NULL);
+        child_go(&c);
+        s = source_open(ops);
+        ns = schedstat_ns(c.pid);
+        (void)usleep(2000000);
+        source_read(ops, s, &set);
+        ns = schedstat_ns(c.pid) - ns;
+        assert_near(row_delta(&set, id, false, FEATURE_CPU_TIME), ns, 10);
+
+        assert_int_equal(cgroup_table_new("/proc", "/sys", &table, NULL), 0);
+        assert_string_equal(cgroup_table_find(table, id)->container, ID_A);
+        assert_string_equal(cgroup_table_find(table, id)->path, "/docker-" ID_A ".scope");
+
+        child_end(&c);
+        cgroup_remove(group);
+        cgroup_table_free(table);
+        usage_set_done(&set);
+        ops->close(s);
+}
+
+/* Children that live and die between two reads, and the reads come at bad moments. */
+UNUSED static void check_storm(const struct feature_source_ops *ops, struct storm storm, int reads,
+                               double permille, struct feature_source_stats *ret)
+{
+        struct usage_set set = { 0 };
+        struct feature_source *s;
+        char group[PATH_MAX];
+        struct child c;
+        uint64_t id, ns, got = 0;
+
+        if (!cgroup_make(NULL, "storm-" ID_B ".scope", group)) {
+                print_message("cannot make a cgroup v2 here\n");
+                skip();
+        }
+        id = inode(group);
+        c = child_start(group, work_storm, &storm);
+        s = source_open(ops);
+        ns = cgroup_ns(group);
+        child_go(&c);
+        for (int i = 0; i < reads; i++) {
+                (void)usleep(5000);
+                source_read(ops, s, &set);
+                got += row_delta(&set, id, false, FEATURE_CPU_TIME);
+        }
+        child_wait(&c);
+        for (int i = 0; i < 4; i++) { /* the deaths are told after a grace period */
+                (void)usleep(100000);
+                source_read(ops, s, &set);
+                got += row_delta(&set, id, false, FEATURE_CPU_TIME);
+        }
+        ns = cgroup_ns(group) - ns;
+        assert_near(got, ns, permille);
+        ops->stats(s, ret);
+        cgroup_remove(group);
+        usage_set_done(&set);
+        ops->close(s);
+}
+
+UNUSED static uint64_t softirqs(const char *name)
+{
+        char line[16384];
+        FILE *f = fopen("/proc/softirqs", "r");
+        uint64_t sum = 0;
+
+        assert_non_null(f);
+        while (fgets(line, sizeof(line), f)) {
+                char *p = strstr(line, name), *end;
+
+                if (!p)
+                        continue;
+                for (p = strchr(p, ':') + 1;; p = end) {
+                        unsigned long long v = strtoull(p, &end, 10);
+
+                        if (end == p)
+                                break;
+                        sum += v;
+                }
+        }
+        (void)fclose(f);
+        return sum;
+}
+
+UNUSED static uint64_t rss_bytes(void)
+{
+        unsigned long long pages = 0;
+        FILE *f = fopen("/proc/self/statm", "r");
+
+        assert_non_null(f);
+        assert_int_equal(fscanf(f, "%*u %llu", &pages), 1);
+        (void)fclose(f);
+        return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+UNUSED static void check_memory(const struct feature_source_ops *ops, int reads)
+{
+        struct feature_source *s = source_open(ops);
+        struct usage_set set = { 0 };
+        uint64_t before = 0;
+
+        for (int i = 0; i < reads + 50; i++) {
+                struct storm storm = { 3, 0 };
+
+                if (i == 50)
+                        before = rss_bytes();
+                work_storm(&storm);
+                source_read(ops, s, &set);
+        }
+        assert_true(rss_bytes() <= before + (256 << 10));
+        usage_set_done(&set);
+        ops->close(s);
+}

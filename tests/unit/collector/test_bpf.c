@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The BPF source against the kernel's own counters. Needs root, BTF and permission for BPF; else skipped. */
+#include "features_real.h"
+
+#include <arpa/inet.h>
+#include <pthread.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#define OPS (&feature_source_bpf)
+
+static void spinning_process_is_within_one_percent_of_schedstat_in_its_container(void **state)
+{
+        (void)state;
+        check_spinner(OPS);
+}
+
+static void lives_between_two_reads_are_counted_in_full(void **state)
+{
+        struct feature_source_stats stats;
+
+        (void)state;
+        check_storm(OPS, (struct storm){ 1500, 300 }, 0, 10, &stats);
+        assert_int_equal(stats.overflowed, 0);
+        assert_int_equal(stats.dropped, 0);
+}
+
+static void reads_during_a_fork_storm_neither_lose_nor_double(void **state)
+{
+        struct feature_source_stats stats;
+
+        (void)state;
+        check_storm(OPS, (struct storm){ 1500, 300 }, 100, 10, &stats);
+        assert_int_equal(stats.dropped, 0);
+}
+
+static void deaths_beyond_the_ring_buffer_are_still_counted(void **state)
+{
+        struct feature_source_stats stats;
+
+        (void)state;
+        check_storm(OPS, (struct storm){ 16000, 10 }, 0, 15, &stats);
+        assert_true(stats.overflowed > 1000);
+        assert_int_equal(stats.dropped, 0);
+}
+
+static void *thread_spin(void *arg)
+{
+        (void)arg;
+        spin_us(400);
+        return NULL;
+}
+
+/* The last microseconds of a thread that reaps itself are in no process's account, only in its cgroup's: the
+ * reference is the kernel's process clock. */
+static void work_threads(void *arg)
+{
+        uint64_t *ret_ns = arg;
+        struct timespec used;
+
+        for (int i = 0; i < 1000; i++) {
+                pthread_t t[2];
+
+                for (int k = 0; k < 2; k++)
+                        if (pthread_create(&t[k], NULL, thread_spin, NULL) != 0)
+                                _exit(8);
+                for (int k = 0; k < 2; k++)
+                        (void)pthread_join(t[k], NULL);
+        }
+        (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+        *ret_ns = (uint64_t)used.tv_sec * NS_PER_S + (uint64_t)used.tv_nsec;
+}
+
+static void threads_that_end_are_counted_once(void **state)
+{
+        struct usage_set set = { 0 };
+        struct feature_source *s;
+        char group[PATH_MAX];
+        struct child c;
+        uint64_t id, *ns, got = 0;
+        int status;
+
+        (void)state;
+        if (!cgroup_make(NULL, "threads-" ID_B ".scope", group))
+                skip();
+        id = inode(group);
+        ns = mmap(NULL, sizeof(*ns), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        assert_true(ns != MAP_FAILED);
+        c = child_start(group, work_threads, ns);
+        s = source_open(OPS);
+        child_go(&c);
+        while (waitpid(c.pid, &status, WNOHANG) == 0) {
+                source_read(OPS, s, &set);
+                got += row_delta(&set, id, false, FEATURE_CPU_TIME);
+                (void)usleep(500);
+        }
+        (void)usleep(300000);
+        source_read(OPS, s, &set);
+        got += row_delta(&set, id, false, FEATURE_CPU_TIME);
+        assert_near(got, *ns, 5);
+        (void)munmap(ns, sizeof(*ns));
+        (void)close(c.go);
+        cgroup_remove(group);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
+static void work_udp(void *arg)
+{
+        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+        socklen_t n = sizeof(a);
+        int in = socket(AF_INET, SOCK_DGRAM, 0), out = socket(AF_INET, SOCK_DGRAM, 0);
+        char text[64] = "";
+
+        (void)arg;
+        if (bind(in, (struct sockaddr *)&a, sizeof(a)) < 0 || getsockname(in, (struct sockaddr *)&a, &n) < 0)
+                _exit(7);
+        for (int i = 0; i < 20000; i++)
+                if (sendto(out, text, sizeof(text), 0, (struct sockaddr *)&a, sizeof(a)) < 0 ||
+                    recv(in, text, sizeof(text), 0) < 0)
+                        _exit(6);
+}
+
+static void softirqs_are_charged_to_the_sender_and_add_up_to_the_machines(void **state)
+{
+        struct feature_source *s = source_open(OPS);
+        struct usage_set set = { 0 };
+        char group[PATH_MAX];
+        struct child c;
+        uint64_t id, all, got;
+
+        (void)state;
+        if (!OPS->measures(s, FEATURE_NET_RX_IRQ) || !cgroup_make(NULL, "udp-" ID_B ".scope", group)) {
+                OPS->close(s);
+                skip();
+        }
+        id = inode(group);
+        c = child_start(group, work_udp, NULL);
+        source_read(OPS, s, &set);
+        all = softirqs("NET_RX");
+        child_go(&c);
+        child_wait(&c);
+        (void)usleep(200000);
+        source_read(OPS, s, &set);
+        all = softirqs("NET_RX") - all;
+        got = row_delta(&set, id, false, FEATURE_NET_RX_IRQ);
+        assert_near(got, 20000, 10);
+        assert_near(sum_delta(&set, FEATURE_NET_RX_IRQ), all, 2);
+        cgroup_remove(group);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
+static void work_write(void *arg)
+{
+        char block[65536] = "";
+        int fd = open(arg, O_WRONLY | O_CREAT | O_TRUNC, 0600);
+
+        for (int i = 0; i < 256; i++)
+                if (write(fd, block, sizeof(block)) != sizeof(block))
+                        _exit(7);
+        if (fsync(fd) < 0)
+                _exit(6);
+}
+
+static void written_pages_are_counted(void **state)
+{
+        struct feature_source *s = source_open(OPS);
+        struct usage_set set = { 0 };
+        char group[PATH_MAX], path[] = "build/written-pages-XXXXXX";
+        struct child c;
+        int fd;
+
+        (void)state;
+        fd = mkstemp(path);
+        if (fd < 0 || !OPS->measures(s, FEATURE_PAGE_CACHE) ||
+            !cgroup_make(NULL, "write-" ID_B ".scope", group)) {
+                OPS->close(s);
+                skip();
+        }
+        c = child_start(group, work_write, path);
+        child_go(&c);
+        child_wait(&c);
+        (void)usleep(200000);
+        source_read(OPS, s, &set);
+        (void)unlink(path);
+        (void)close(fd);
+        assert_in_range(row_delta(&set, inode(group), false, FEATURE_PAGE_CACHE), 4096, 4200);
+        cgroup_remove(group);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
+static void cgroup_v1_containers_are_told_apart(void **state)
+{
+        struct usage_set set = { 0 };
+        struct cgroup_table *table = NULL;
+        struct feature_source *s;
+        char parent[PATH_MAX], group[PATH_MAX];
+        struct child c;
+        bool found = false;
+
+        (void)state;
+        if (!cgroup_make("cpuacct", "docker", parent) || !cgroup_make("cpuacct", "docker/" ID_A, group)) {
+                print_message("no cgroup v1 cpuacct here\n");
+                skip();
+        }
+        c = child_start(group, work_spin, NULL);
+        child_go(&c);
+        s = source_open(OPS);
+        (void)usleep(300000);
+        source_read(OPS, s, &set);
+        assert_int_equal(cgroup_table_new("/proc", "/sys", &table, NULL), 0);
+        for (size_t i = 0; i < set.n; i++)
+                if (!strcmp(cgroup_table_find(table, set.rows[i].cgroup_id)->container, ID_A)) {
+                        found = set.rows[i].delta[FEATURE_CPU_TIME] > 50000000;
+                        assert_true(set.rows[i].cgroup_id >> 63);
+                }
+        assert_true(found);
+        child_end(&c);
+        cgroup_remove(group);
+        cgroup_remove(parent);
+        cgroup_table_free(table);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
+/* v1's counter of the root cgroup is the scheduler's account of the whole machine. */
+static void rows_add_up_to_the_machine(void **state)
+{
+        struct feature_source *s;
+        struct usage_set set = { 0 };
+        char mount[PATH_MAX], path[PATH_MAX + 32];
+        unsigned long long before, after;
+        struct child c;
+
+        (void)state;
+        if (!cgroup_mount("cpuacct", mount)) {
+                print_message("no cgroup v1 cpuacct here\n");
+                skip();
+        }
+        (void)snprintf(path, sizeof(path), "%s/cpuacct.usage", mount);
+        c = child_start(NULL, work_spin, NULL);
+        child_go(&c);
+        s = source_open(OPS);
+        assert_int_equal(file_read_u64(AT_FDCWD, path, &before), 0);
+        (void)usleep(2000000);
+        source_read(OPS, s, &set);
+        assert_int_equal(file_read_u64(AT_FDCWD, path, &after), 0);
+        assert_near(sum_delta(&set, FEATURE_CPU_TIME), after - before, 20);
+        child_end(&c);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
+static void memory_does_not_grow_over_a_thousand_reads(void **state)
+{
+        (void)state;
+        check_memory(OPS, 1000);
+}
+
+static void missing_btf_is_named(void **state)
+{
+        struct feature_source_options options = { "/proc", "/nonexistent" };
+        struct feature_source *s = NULL;
+        struct err e = { "" };
+
+        (void)state;
+        assert_int_equal(OPS->open(&options, &s, &e), -ENOENT);
+        assert_non_null(strstr(e.text, "no BTF at '/nonexistent/kernel/btf/vmlinux'"));
+        assert_null(s);
+}
+
+static void missing_privilege_is_named(void **state)
+{
+        int status;
+        pid_t pid;
+
+        (void)state;
+        if (access("/sys/kernel/btf/vmlinux", R_OK) < 0)
+                skip();
+        (void)fflush(NULL);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (!pid) {
+                struct feature_source *s = NULL;
+                struct err e = { "" };
+                int r;
+
+                if (getuid() == 0 && setuid(65534) < 0)
+                        _exit(3);
+                r = OPS->open(&real_options, &s, &e);
+                _exit(r == -EPERM && strstr(e.text, "needs CAP_BPF and CAP_PERFMON") ? 0 : 4);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(missing_btf_is_named),
+                cmocka_unit_test(missing_privilege_is_named),
+                cmocka_unit_test(spinning_process_is_within_one_percent_of_schedstat_in_its_container),
+                cmocka_unit_test(cgroup_v1_containers_are_told_apart),
+                cmocka_unit_test(lives_between_two_reads_are_counted_in_full),
+                cmocka_unit_test(reads_during_a_fork_storm_neither_lose_nor_double),
+                cmocka_unit_test(deaths_beyond_the_ring_buffer_are_still_counted),
+                cmocka_unit_test(threads_that_end_are_counted_once),
+                cmocka_unit_test(softirqs_are_charged_to_the_sender_and_add_up_to_the_machines),
+                cmocka_unit_test(written_pages_are_counted),
+                cmocka_unit_test(rows_add_up_to_the_machine),
+                cmocka_unit_test(memory_does_not_grow_over_a_thousand_reads),
+        };
+
+        return cmocka_run_group_tests_name("bpf", tests, NULL, NULL);
+}
