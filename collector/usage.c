@@ -38,7 +38,7 @@ struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bo
 
         if (i != INDEX_NONE)
                 return &set->rows[i];
-        if (set->n + 2 <= USAGE_ROWS_MAX || !cgroup_id) /* the last two are kept for cgroup 0 */
+        if (set->n + 2 < USAGE_ROWS_MAX || !cgroup_id) /* the last two are kept for cgroup 0 */
                 row = append(set, cgroup_id, kernel);
         if (row)
                 return row;
