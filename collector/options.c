@@ -18,7 +18,8 @@ const struct option options_table[] = {
         { "procfs_root", OPTION_STRING, FIELD(procfs_root), "/proc", 0, 0, NULL,
           "directory read in place of /proc" },
         { "sysfs_root", OPTION_STRING, FIELD(sysfs_root), "/sys", 0, 0, NULL,
-          "directory read in place of /sys; power read from a plain directory is recorded as simulated" },
+          "directory read in place of /sys, for power only if it has no fs/cgroup; power from a plain directory is "
+          "recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
         { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,acpi", 0, 0, power_choices,

@@ -2,8 +2,10 @@
 #include "collector/sampler.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/log.h"
 
 struct sampler {
@@ -26,9 +28,19 @@ static const struct {
         { FEATURES_PROC, &feature_source_proc },
 };
 
+/* Where cgroups and the kernel's types are: a tree of power sensors alone replaces nothing else. */
+static const char *features_sysfs_root(const struct options *o)
+{
+        char path[PATH_MAX];
+
+        if (path_join(path, sizeof(path), o->sysfs_root, "fs/cgroup") == 0 && access(path, F_OK) == 0)
+                return o->sysfs_root;
+        return "/sys";
+}
+
 static int open_features(struct sampler *s, const struct options *o, struct err *e)
 {
-        const struct feature_source_options options = { o->procfs_root, o->sysfs_root };
+        const struct feature_source_options options = { o->procfs_root, features_sysfs_root(o) };
         int r = -ENOENT;
 
         for (size_t i = 0; i < ARRAY_SIZE(feature_sources); i++) {
@@ -91,7 +103,7 @@ int sampler_open(const struct options *o, struct sampler **ret, struct err *e)
         r = open_features(s, o, e);
         if (r < 0)
                 return r;
-        r = cgroup_table_new(o->procfs_root, o->sysfs_root, &s->cgroups, e);
+        r = cgroup_table_new(o->procfs_root, features_sysfs_root(o), &s->cgroups, e);
         if (r < 0)
                 return r;
         power_open((const char *const *)o->power_sources.items, o->power_sources.n, &options, &s->power);
