@@ -131,7 +131,7 @@ static int verify(const struct update *u, struct err *e)
         int r;
 
         r = verify_purpose(&u->candidate, &u->slot, &u->options->features, e);
-        return r < 0 ? r : verify_canary(&u->candidate, &u->slot, u->machine->spec.cores, e);
+        return r < 0 ? r : verify_canary(&u->candidate, &u->slot, e);
 }
 
 /* Is this model the current one already, and still what it was? */
@@ -188,7 +188,8 @@ static int notify(struct update *u, struct err *e)
         }
         r = notify_until_served(o->estimator_socket, &u->slot, u->candidate.id, o->estimator_timeout_ms, e);
         if (r == -ENOTCONN) {
-                log_warning("%s; it will find the model when it starts", e->text);
+                if (u->changed)
+                        log_warning("%s; it will find the model when it starts", e->text);
                 return 0;
         }
         if (r == 0)
@@ -269,7 +270,8 @@ static void update_slot(const struct options *o, struct store *store, const stru
         if (r == 0)
                 r = update_model(&u, &e);
         if (r < 0) {
-                (void)log_error(r, "%s: %s", *u.slot.text ? u.slot.text : name, e.text);
+                (void)log_error(r, "%s: %s%s", *u.slot.text ? u.slot.text : name, e.text,
+                                r == -ENOTSUP ? " (form weight works with every server)" : "");
                 tally->failed++;
                 return;
         }

@@ -37,6 +37,8 @@ static int open_socket(const char *path, int *ret_fd, struct err *e)
         if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0) {
                 if (errno == ENOENT || errno == ECONNREFUSED)
                         return err_set(e, -ENOTCONN, "no estimator listens at '%s'", path);
+                if (errno == EACCES || errno == EPERM)
+                        return err_set(e, -ENOTCONN, "no permission to ask the estimator at '%s'", path);
                 if (errno == EAGAIN)
                         return err_set(e, -ETIMEDOUT, "the estimator at '%s' is too busy to answer", path);
                 return err_sys(e, "cannot connect to the estimator at '%s'", path);

@@ -6,10 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define WEIGHT_ENTRY     "weight.json"
-#define STORE_ENTRY      "wattloop.json"
-#define CANARY_WATTS_MAX 100e3 /* no machine draws that, nor a tenth of it */
-#define CANARY_ROWS      4
+#define WEIGHT_ENTRY "weight.json"
+#define STORE_ENTRY  "wattloop.json"
 
 void candidate_done(struct candidate *c)
 {
@@ -132,58 +130,40 @@ int verify_purpose(const struct candidate *c, const struct slot *slot, const str
 
 /* ---- does it predict watts ---- */
 
-/* A feature's rate when the machine is this busy (0 to 1). */
-static double canary_rate(const char *feature, double busy, int cores)
+/* Watts of all components together when every feature is at this share of what the model takes for much. */
+static double predict_total(const struct model *model, double busy)
 {
-        if (strcmp(feature, "bpf_cpu_time_ms") == 0)
-                return busy * 1000 * cores;
-        if (strcmp(feature, "bpf_page_cache_hit") == 0)
-                return busy; /* millions a second */
-        if (strncmp(feature, "cpu_", 4) == 0)
-                return busy * 3e9 * cores;
-        return busy * 1e4;
-}
+        double row[MODEL_FEATURES_MAX], watts[MODEL_COMPONENTS_MAX], total = 0;
+        size_t index[MODEL_FEATURES_MAX];
 
-static int check_watts(const struct candidate *c, const double *watts, double busy, struct err *e)
-{
-        for (size_t i = 0; i < model_components(c->model); i++)
-                if (!isfinite(watts[i]) || watts[i] < 0 || watts[i] > CANARY_WATTS_MAX)
-                        return err_set(
-                                e, -ERANGE, "'%s' predicts %g W of %s for a machine that is %g %% busy",
-                                model_name(c->model), watts[i], model_component(c->model, i), 100 * busy);
-        return 0;
-}
-
-static double sum(const double *v, size_t n)
-{
-        double total = 0;
-
-        while (n > 0)
-                total += v[--n];
+        for (size_t f = 0; f < model_features(model); f++) {
+                index[f] = f; /* our columns are the model's features, in its order */
+                row[f] = busy * model_feature_scale(model, f);
+        }
+        model_predict(model, index, row, model_features(model), 1, watts);
+        for (size_t i = 0; i < model_components(model); i++)
+                total += watts[i];
         return total;
 }
 
-int verify_canary(const struct candidate *c, const struct slot *slot, int cores, struct err *e)
+int verify_canary(const struct candidate *c, const struct slot *slot, struct err *e)
 {
-        static const double busy[CANARY_ROWS] = { 0, 0.05, 0.5, 1 };
-        double row[MODEL_FEATURES_MAX], watts[MODEL_COMPONENTS_MAX], total = 0;
-        size_t index[MODEL_FEATURES_MAX], n = model_features(c->model);
+        static const double busy[] = { 0, 0.05, 0.5, 1 };
+        bool draws = false;
         int r;
 
-        for (size_t i = 0; i < n; i++)
-                index[i] = i; /* our columns are the model's features, in its order */
-        for (int i = 0; i < CANARY_ROWS; i++) {
-                for (size_t f = 0; f < n; f++)
-                        row[f] = canary_rate(model_feature(c->model, f), busy[i], cores > 0 ? cores : 1);
-                model_predict(c->model, index, row, n, 1, watts);
-                r = check_watts(c, watts, busy[i], e);
-                if (r < 0)
-                        return r;
-                total += sum(watts, model_components(c->model));
+        r = model_check(c->model, e);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < ARRAY_SIZE(busy); i++) {
+                double total = predict_total(c->model, busy[i]);
+
+                if (!isfinite(total) || total < 0 || total > MODEL_COMPONENTS_MAX * MODEL_WATTS_MAX)
+                        return err_set(e, -EDOM, "'%s' predicts %g W for a machine that is %g %% busy",
+                                       model_name(c->model), total, 100 * busy[i]);
+                draws |= total > 0;
         }
-        /* Not-a-number comes out as 0 too. A machine that draws nothing at any load is no estimate. */
-        if (strcmp(slot->output_type, "AbsPower") == 0 && !(total > 0))
-                return err_set(e, -ERANGE, "'%s' predicts 0 W for a machine at any load",
-                               model_name(c->model));
+        if (strcmp(slot->output_type, "AbsPower") == 0 && !draws)
+                return err_set(e, -EDOM, "'%s' predicts 0 W for a machine at any load", model_name(c->model));
         return 0;
 }

@@ -29,5 +29,5 @@ int verify_read_dir(enum form form, const char *path, const char *name_hint, str
 int verify_purpose(const struct candidate *c, const struct slot *slot, const struct string_list *supplied,
                    struct err *e);
 
-/* Predict for an idle and for busy machines: watts must be plausible. -ERANGE: they are not. */
-int verify_canary(const struct candidate *c, const struct slot *slot, int cores, struct err *e);
+/* Predict for a machine at rest and at several loads: watts must be plausible. -EDOM: they are not. */
+int verify_canary(const struct candidate *c, const struct slot *slot, struct err *e);
