@@ -6,6 +6,7 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <string.h>
+#include "common/num.h"
 
 #define CONNECTIONS_MAX      64U
 #define CONNECTION_TIMEOUT_S 10U
@@ -32,8 +33,9 @@ int listen_address_parse(const char *text, struct listen_address *ret, struct er
         const char *colon = strrchr(text, ':');
         char host[128];
         size_t n = colon ? (size_t)(colon - text) : 0;
+        uint64_t port;
 
-        if (!colon || n == 0 || n >= sizeof(host) || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1))
+        if (!colon || n == 0 || n >= sizeof(host) || num_parse_u64(colon + 1, &port) < 0 || port > UINT16_MAX)
                 return err_set(e, -EINVAL, "metrics.listen '%s' is not ADDRESS:PORT", text);
         if (text[0] == '[' && text[n - 1] == ']')
                 text++, n -= 2;
