@@ -32,6 +32,14 @@ static void import_done(struct import *im)
         free(im->touched);
 }
 
+/* Bad content and a bad database are different things to a client: only the first is its fault. */
+static int from_store(int r)
+{
+        if (r == -EBADMSG)
+                return -EIO;
+        return r == -EFBIG || r == -EDQUOT ? -ENOSPC : r;
+}
+
 static int find_touched(struct import *im, const struct batch_line *line, struct touched **ret, struct err *e)
 {
         struct touched *t;
@@ -55,7 +63,8 @@ static int find_touched(struct import *im, const struct batch_line *line, struct
         (void)snprintf(t->node_id, sizeof(t->node_id), "%s", line->node_id); /* batch.c limits both */
         (void)snprintf(t->epoch_name, sizeof(t->epoch_name), "%s", line->epoch);
         *ret = t;
-        return store_epoch(im->store, line->node_id, line->node_name, line->epoch, im->now_ms, &t->epoch, e);
+        return from_store(store_epoch(im->store, line->node_id, line->node_name, line->epoch, im->now_ms, &t->epoch,
+                                      e));
 }
 
 /* wattloop_node's labels say what machine the epoch was recorded on. */
@@ -77,14 +86,14 @@ static int note_node(struct import *im, const struct batch_line *line, struct to
                 return err_set(e, -ENOMEM, "out of memory");
         r = store_node_type(im->store, text, &now.node_type, e);
         if (r < 0)
-                return r;
+                return from_store(r);
         (void)snprintf(now.definition, sizeof(now.definition), "%s", definition ? definition : "");
         if (now.node_type == t->epoch.node_type && !strcmp(now.definition, t->epoch.definition))
                 return 0;
         if (t->epoch.node_type < 0)
                 t->first_new_ms = 0; /* now that it is known, what came before can be folded */
         t->epoch = now;
-        return store_set_epoch(im->store, &now, e);
+        return from_store(store_set_epoch(im->store, &now, e));
 }
 
 static int add_samples(struct import *im, const struct batch_line *line, struct touched *t, struct err *e)
@@ -103,7 +112,7 @@ static int add_samples(struct import *im, const struct batch_line *line, struct 
                         r = 0;
                 }
         }
-        return r;
+        return from_store(r);
 }
 
 static int add_line(struct import *im, const struct batch_line *line, struct err *e)
@@ -135,7 +144,7 @@ static int on_line(const char *text, size_t size, size_t number, void *arg, stru
                 r = add_line(im, &line, e);
                 batch_line_done(&line);
         }
-        if (r == -EBADMSG || r == -E2BIG)
+        if (r == -EBADMSG || r == -E2BIG) /* the content's */
                 return err_prefix(e, r, "line %zu", number);
         return r;
 }
@@ -195,20 +204,22 @@ static int import_all(struct import *im, const void *data, size_t size, bool gzi
 {
         int r = lines_read(data, size, gzip, &im->settings->lines, on_line, im, e);
 
+        if (r < 0)
+                return r;
         for (size_t i = 0; r == 0 && i < im->touched_n; i++)
                 r = fold_epoch(im, &im->touched[i], e);
         if (r == 0)
                 r = trainer_each(im->trainer, true, save_learner, im->store, e);
         if (r == 0)
                 r = store_add_samples_total(im->store, im->counts.added, e);
-        return r;
+        return from_store(r);
 }
 
 /* The end of a transaction: the learners follow the database. */
 static int finish(struct store *store, struct trainer *trainer, int r, struct err *e)
 {
         if (r == 0)
-                r = store_commit(store, e);
+                r = from_store(store_commit(store, e));
         if (r < 0) {
                 store_rollback(store);
                 trainer_rollback(trainer);

@@ -21,8 +21,8 @@ struct import_counts {
         uint64_t intervals[FOLD_VERDICTS];    /* looked at */
 };
 
-/* -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC, -EDQUOT disk full: nothing is stored. On success the
- * batch is durable. */
+/* -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC disk full, -EIO bad database: nothing is stored. On
+ * success the batch is durable. */
 int import_batch(struct store *store, struct trainer *trainer, const struct import_settings *settings,
                  const void *data, size_t size, bool gzip, int64_t now_ms, struct import_counts *ret,
                  struct err *e);

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wattloop-model-server: learns from what machines measured, and serves the models to those that cannot. */
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+
+#include "common/log.h"
+#include "config/cli.h"
+#include "model-server/serve/httpd.h"
+
+#define DRAIN_MS 5000 /* for requests in work when the server is told to stop */
+#define REAP_MS  1000
+
+/* Blocked in every thread, so they arrive here only. */
+static int open_signals(struct err *e)
+{
+        sigset_t set;
+        int fd;
+
+        (void)sigemptyset(&set);
+        (void)sigaddset(&set, SIGTERM);
+        (void)sigaddset(&set, SIGINT);
+        if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+                return err_sys(e, "cannot block signals");
+        (void)signal(SIGPIPE, SIG_IGN);
+        (void)signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error of the write, not the end */
+        fd = signalfd(-1, &set, SFD_CLOEXEC);
+        return fd < 0 ? err_sys(e, "cannot open a signal descriptor") : fd;
+}
+
+static void wait_for_signal(int fd, struct httpd *httpd)
+{
+        struct pollfd p = { .fd = fd, .events = POLLIN };
+
+        while (poll(&p, 1, REAP_MS) <= 0)
+                httpd_reap(httpd);
+}
+
+static int serve(const void *options, int argc, char **argv)
+{
+        CLEANUP(closep) int signals = -1;
+        struct worker *worker = NULL;
+        struct httpd *httpd = NULL;
+        struct server server;
+        struct err e;
+        int r;
+
+        (void)argc;
+        (void)argv;
+        signals = open_signals(&e);
+        r = signals < 0 ? signals : server_open(&server, options, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+
+        r = worker_start(&server, &worker, &e);
+        if (r == 0)
+                r = httpd_start(&server, worker, &httpd, &e);
+        if (r == 0) {
+                log_info("listening on port %u", (unsigned int)httpd_port(httpd));
+                wait_for_signal(signals, httpd);
+                log_info("stopping");
+                httpd_drain(httpd, DRAIN_MS);
+        }
+        worker_stop(worker); /* before httpd_stop(): it resumes what waits for it */
+        httpd_stop(httpd);
+        server_close(&server);
+        return r < 0 ? log_error(r, "%s", e.text) : EXIT_DONE;
+}
+
+static const struct command commands[] = {
+        { "serve", "", 0, 0, "take batches in, learn, publish, and serve models", serve },
+        { 0 },
+};
+
+int main(int argc, char **argv)
+{
+        static const struct program program = {
+                .name = "wattloop-model-server",
+                .summary = "Learns power models from what machines measured, and serves them.",
+                .config_default = "/etc/wattloop/model-server.yaml",
+                .commands = commands,
+                .options = options_table,
+                .options_size = sizeof(struct options),
+                .check = options_check,
+        };
+
+        return program_main(&program, argc, argv);
+}

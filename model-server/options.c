@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model-server/options.h"
+
+#include <errno.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "common/num.h"
+#include "schema/vocabulary.h"
+
+#define AT(member) offsetof(struct options, member)
+#define KIB        1024.0
+#define MIB        (1024.0 * 1024.0)
+
+static const char *const trainable[] = { "measured", "simulated", "virtual", NULL };
+
+const struct option options_table[] = {
+        { "listen", OPTION_STRING, AT(listen), "127.0.0.1:8100", 0, 0, NULL,
+          "Address and port of the HTTP server; an address that is not loopback needs auth.token_file." },
+        { "auth.token_file", OPTION_STRING, AT(token_file), "", 0, 0, NULL,
+          "File with one bearer token per line; when set, uploads must carry one of them." },
+        { "database.path", OPTION_STRING, AT(database_path), "/var/lib/wattloop/server.db", 0, 0, NULL,
+          "SQLite database of samples, training rows and learners." },
+        { "models.path", OPTION_STRING, AT(models_path), "/var/lib/wattloop/pipelines", 0, 0, NULL,
+          "Directory of pipelines: the one published here, and any of Kepler's put beside it." },
+        { "pipeline.name", OPTION_STRING, AT(pipeline_name), "wattloop", 0, 0, NULL,
+          "Name of the pipeline that is published." },
+        { "training.provenance", OPTION_LIST, AT(provenance), "measured", 0, 0, trainable,
+          "Kinds of power that are trained on: measured, simulated, virtual." },
+        { "training.min_rows", OPTION_INT, AT(min_rows), "30", 15, 1e9, NULL,
+          "Rows that a component needs before its model is published." },
+        { "publish.interval", OPTION_DURATION, AT(publish_interval_ms), "60s", 100, 86400e3, NULL,
+          "Least time between two publications; a new model is published at once." },
+        { "serve.prefer_machine_spec", OPTION_BOOL, AT(prefer_machine_spec), "false", 0, 0, NULL,
+          "Take node type 0 sent along with a machine spec as 'any', as Kepler's exporter means it." },
+        { "limits.import_bytes", OPTION_SIZE, AT(import_bytes), "16MiB", 1 * KIB, 1024 * MIB, NULL,
+          "Largest upload, as transported." },
+        { "limits.import_plain_bytes", OPTION_SIZE, AT(import_plain_bytes), "128MiB", 1 * KIB, 4096 * MIB, NULL,
+          "Largest upload when unpacked." },
+        { "limits.import_lines", OPTION_INT, AT(import_lines), "200000", 1, 1e8, NULL, "Lines in an upload." },
+        { "limits.line_samples", OPTION_INT, AT(line_samples), "100000", 1, 1e7, NULL, "Samples in a line." },
+        { "limits.connections", OPTION_INT, AT(connections), "2000", 1, 1e5, NULL, "Connections at a time." },
+        { "limits.idle_time", OPTION_DURATION, AT(idle_ms), "15s", 1000, 3600e3, NULL,
+          "A connection that sends no whole request header for so long is closed." },
+        { "limits.request_time", OPTION_DURATION, AT(request_ms), "60s", 1000, 3600e3, NULL,
+          "A request that takes longer to arrive or to be taken is closed." },
+        { 0 },
+};
+
+int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port, struct err *e)
+{
+        const char *colon = strrchr(listen, ':');
+        size_t n = colon ? (size_t)(colon - listen) : 0;
+        uint64_t port;
+
+        if (!colon || num_parse_u64(colon + 1, &port) < 0 || port > 65535)
+                return err_set(e, -EINVAL, "listen: '%s' is not ADDRESS:PORT", listen);
+        if (n >= 2 && listen[0] == '[' && listen[n - 1] == ']') {
+                listen++;
+                n -= 2;
+        }
+        if (n >= LISTEN_HOST_MAX)
+                return err_set(e, -EINVAL, "listen: '%s' is too long for an address", listen);
+        memcpy(ret_host, listen, n);
+        ret_host[n] = '\0';
+        *ret_port = (unsigned short)port;
+        return 0;
+}
+
+static bool is_loopback(const char *host)
+{
+        return !strncmp(host, "127.", 4) || !strcmp(host, "::1") || !strcmp(host, "localhost");
+}
+
+static bool valid_name(const char *name)
+{
+        return *name && *name != '.' && !strchr(name, '/') && strlen(name) < 128;
+}
+
+int options_check(const void *options, struct err *e)
+{
+        const struct options *o = options;
+        char host[LISTEN_HOST_MAX];
+        unsigned short port;
+        int r = options_split_listen(o->listen, host, &port, e);
+
+        if (r < 0)
+                return r;
+        if (!is_loopback(host) && !*o->token_file)
+                return err_set(e, -EINVAL,
+                               "listen: '%s' can be reached from other machines; set auth.token_file, so that not "
+                               "everybody can upload",
+                               o->listen);
+        if (!valid_name(o->pipeline_name))
+                return err_set(e, -EINVAL, "pipeline.name: '%s' is not a plain directory name", o->pipeline_name);
+        if (!*o->database_path || !*o->models_path)
+                return err_set(e, -EINVAL, "database.path and models.path must not be empty");
+        return 0;
+}
+
+unsigned int options_accepted(const struct options *o)
+{
+        unsigned int accepted = 0;
+
+        for (int p = 0; p < PROVENANCE_N; p++)
+                if (string_list_has(&o->provenance, provenance_names[p]))
+                        accepted |= 1u << p;
+        return accepted;
+}

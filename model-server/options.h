@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The options of wattloop-model-server; one table for YAML, command line and help. */
+#pragma once
+
+#include "config/option.h"
+
+struct options {
+        char *listen;
+        char *token_file;
+        char *database_path;
+        char *models_path;
+        char *pipeline_name;
+        struct string_list provenance;
+        long long min_rows;
+        long long publish_interval_ms;
+        bool prefer_machine_spec;
+        long long import_bytes, import_plain_bytes, import_lines, line_samples;
+        long long connections;
+        long long idle_ms, request_ms;
+};
+
+extern const struct option options_table[];
+int options_check(const void *options, struct err *e);
+
+/* "127.0.0.1:8100", "[::1]:8100" or ":8100" taken apart; -EINVAL. An empty host is every address. */
+#define LISTEN_HOST_MAX 64
+int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port, struct err *e);
+unsigned int options_accepted(const struct options *o); /* bits 1 << enum provenance */

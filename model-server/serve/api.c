@@ -1,0 +1,349 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model-server/serve/api.h"
+
+#include <errno.h>
+#include <sodium.h>
+#include <stdarg.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#include "common/json.h"
+#include "common/log.h"
+#include "common/num.h"
+#include "model-server/serve/request.h"
+#include "model-server/serve/select.h"
+#include "model/model.h"
+
+#define REQUEST_BODY_MAX ((size_t)256 << 10) /* POST /model */
+#define REPLY_BODY_MAX   ((size_t)64 << 20)
+#define QUERY_VALUE_MAX  256
+#define RETRY_AFTER      "5"
+
+static const char type_json[] = "application/json";
+static const char type_html[] = "text/html; charset=utf-8"; /* upstream's, for words */
+static const char type_text[] = "text/plain; charset=utf-8";
+static const char type_metrics[] = "text/plain; version=0.0.4; charset=utf-8";
+
+void reply_init(struct reply *reply)
+{
+        memset(reply, 0, sizeof(*reply));
+        reply->status = 200;
+        reply->type = type_json;
+        buf_init(&reply->body, REPLY_BODY_MAX);
+}
+
+void reply_done(struct reply *reply)
+{
+        buf_done(&reply->body);
+}
+
+void reply_header(struct reply *reply, const char *name, const char *fmt, ...)
+{
+        va_list ap;
+
+        if (reply->headers_n == REPLY_HEADERS_MAX)
+                return;
+        (void)snprintf(reply->headers[reply->headers_n].name, sizeof(reply->headers[0].name), "%s", name);
+        va_start(ap, fmt);
+        (void)vsnprintf(reply->headers[reply->headers_n].value, sizeof(reply->headers[0].value), fmt, ap);
+        va_end(ap);
+        reply->headers_n++;
+}
+
+/* Words that quote the client; whatever they look like, no browser runs them. */
+static void reply_words(struct reply *reply, int status, const char *words)
+{
+        reply->status = status;
+        reply->type = type_html;
+        reply_header(reply, "Content-Security-Policy", "default-src 'none'; sandbox");
+        reply_header(reply, "X-Content-Type-Options", "nosniff");
+        (void)buf_puts(&reply->body, words); /* failure is sticky */
+}
+
+void reply_error(struct reply *reply, int status, const char *fmt, ...)
+{
+        char words[512];
+        va_list ap;
+
+        va_start(ap, fmt);
+        (void)vsnprintf(words, sizeof(words), fmt, ap);
+        va_end(ap);
+        reply->status = status;
+        reply->type = type_json;
+        buf_clear(&reply->body);
+        (void)buf_puts(&reply->body, "{\"error\": ");
+        (void)json_write_string(&reply->body, words);
+        (void)buf_puts(&reply->body, "}");
+}
+
+static void add_digest(struct reply *reply)
+{
+        unsigned char hash[crypto_hash_sha256_BYTES];
+        char text[sodium_base64_ENCODED_LEN(sizeof(hash), sodium_base64_VARIANT_ORIGINAL)];
+
+        (void)crypto_hash_sha256(hash, (const unsigned char *)reply->body.data, reply->body.size);
+        (void)sodium_bin2base64(text, sizeof(text), hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL);
+        reply_header(reply, "Digest", "sha-256=%s", text);
+}
+
+static bool is_json_type(const char *type)
+{
+        size_t n = type ? strcspn(type, "; \t") : 0;
+
+        return n == strlen(type_json) && !strncasecmp(type, type_json, n);
+}
+
+static void reply_archive(const struct offer *offer, struct reply *reply)
+{
+        struct err e;
+        struct tm tm;
+        char when[64];
+        int r = offer_read_archive(offer, &reply->body, &e);
+
+        if (r < 0) {
+                (void)log_error(r, "cannot serve model '%s': %s", offer->name, e.text);
+                reply_error(reply, 500, "cannot read the model");
+                return;
+        }
+        reply->type = offer->wattloop ? ACCEPT_WATTLOOP : "application/zip";
+        reply_header(reply, "Content-Disposition", "attachment; filename=%s.zip", offer->name);
+        (void)gmtime_r(&offer->archive_time, &tm);
+        (void)strftime(when, sizeof(when), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        reply_header(reply, "Last-Modified", "%s", when);
+        if (*offer->content_id)
+                reply_header(reply, "ETag", "\"%s\"", offer->content_id);
+        else
+                reply_header(reply, "ETag", "\"%lld-%zu\"", (long long)offer->archive_time, reply->body.size);
+        reply_header(reply, "Cache-Control", "no-cache");
+        add_digest(reply);
+}
+
+static void reply_no_model(const json_t *body, struct reply *reply)
+{
+        CLEANUP(buf_done) struct buf words;
+
+        buf_init(&words, REQUEST_REPR_MAX + 256);
+        (void)buf_puts(&words, "cannot find model for ");
+        request_write_repr(body, &words);
+        (void)buf_puts(&words, " at the moment");
+        reply_words(reply, 400, words.data ? words.data : "");
+}
+
+static void answer_request(struct server *s, const json_t *body, struct model_request *request, struct reply *reply)
+{
+        CLEANUP(catalog_unrefp) struct catalog *catalog = server_catalog(s);
+        const struct offer *offer;
+
+        /* Kepler's exporter never sets node_type, so that its 0 means "any" and its spec is what counts. */
+        if (s->options->prefer_machine_spec && request->node_type == 0 && spec_usable(&request->spec))
+                request->node_type = -1;
+        offer = select_model(catalog, request);
+        if (!offer) {
+                reply_no_model(body, reply);
+        } else if (request->weight) {
+                (void)buf_puts(&reply->body, request->node_type == -1 ? offer->weights_named : offer->weights);
+                add_digest(reply);
+        } else {
+                reply_archive(offer, reply);
+        }
+}
+
+static void handle_model(struct server *s, const struct call *call, struct reply *reply)
+{
+        const char *accept = call->header(call, "Accept");
+        CLEANUP(json_decrefp) json_t *body = NULL;
+        struct model_request request;
+        struct err e;
+        int r;
+
+        if (!is_json_type(call->header(call, "Content-Type"))) {
+                reply_words(reply, 415, "Content-Type is not application/json");
+                return;
+        }
+        r = json_parse(call->body ? call->body : "", call->size, "request", &body, &e);
+        if (r == 0)
+                r = request_from_json(body, &request, &e);
+        if (r < 0) {
+                reply_words(reply, 400, e.text);
+                return;
+        }
+        request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
+        answer_request(s, body, &request, reply);
+}
+
+static void reply_best_failed(struct reply *reply, const char *why)
+{
+        char words[QUERY_VALUE_MAX + 128];
+
+        (void)snprintf(words, sizeof(words), "failed to get best model list: %s", why);
+        reply_words(reply, 400, words);
+}
+
+/* Fills the query from its parameters; false with the reply made. */
+static bool read_best_query(const struct call *call, struct best_query *query, struct reply *reply)
+{
+        const char *source = call->query(call, "energy-source"), *type = call->query(call, "output-type");
+        const char *group = call->query(call, "feature-group"), *node_type = call->query(call, "node-type");
+        const char *filter = call->query(call, "filter"), *unknown = NULL;
+        char quoted[QUERY_VALUE_MAX];
+        int64_t n = -1;
+
+        *query = (struct best_query){ energy_source_find(source), -1, -1, -1, filter ? filter : "" };
+        for (int i = 0; type && output_types[i]; i++)
+                if (!strcmp(type, output_types[i]))
+                        query->output_type = i;
+        if (group && feature_group_find(group))
+                query->group = (int)(feature_group_find(group) - feature_groups);
+        if (!query->source)
+                unknown = source;
+        else if (type && query->output_type < 0)
+                unknown = type;
+        else if (group && query->group < 0)
+                unknown = group;
+        else if (node_type && (num_parse_i64(node_type, &n) < 0 || n < -1 || n > INT32_MAX))
+                unknown = node_type;
+        query->node_type = (int)n;
+        if (!unknown)
+                return true;
+        (void)snprintf(quoted, sizeof(quoted), "'%.200s'", unknown);
+        reply_best_failed(reply, quoted);
+        return false;
+}
+
+static void handle_best_models(struct server *s, const struct call *call, struct reply *reply)
+{
+        CLEANUP(catalog_unrefp) struct catalog *catalog = NULL;
+        CLEANUP(json_decrefp) json_t *best = NULL;
+        struct best_query query;
+        struct err e;
+
+        if (!read_best_query(call, &query, reply))
+                return;
+        catalog = server_catalog(s);
+        if (select_best(catalog, &query, &best, &e) < 0) {
+                reply_best_failed(reply, e.text);
+                return;
+        }
+        (void)json_write(best, &reply->body);
+}
+
+static int import_status(int r)
+{
+        switch (r) {
+        case -EBADMSG:
+        case -E2BIG:
+                return 400;
+        case -EFBIG:
+                return 413;
+        case -ENOSPC:
+                return 507;
+        case -EBUSY:
+        case -ENOMEM:
+                return 503;
+        default:
+                return 500;
+        }
+}
+
+static void reply_import_failed(struct reply *reply, const char *batch, int r, const char *words)
+{
+        int status = import_status(r);
+
+        reply_error(reply, status, "%s", words);
+        if (status == 503 || status == 507)
+                reply_header(reply, "Retry-After", RETRY_AFTER);
+        if (status >= 500)
+                (void)log_error(r, "batch '%.128s' is not stored: %s", batch, words);
+        else
+                log_warning("batch '%.128s' is refused: %s", batch, words);
+}
+
+static void handle_import(struct server *s, const struct call *call, struct reply *reply)
+{
+        const char *encoding = call->header(call, "Content-Encoding"), *batch = call->header(call, "Wattloop-Batch");
+        struct import_counts n;
+        bool gzip = encoding && !strcasecmp(encoding, "gzip");
+        struct err e;
+        int r;
+
+        if (encoding && !gzip && strcasecmp(encoding, "identity") != 0) {
+                reply_error(reply, 415, "Content-Encoding '%.64s' is neither gzip nor identity", encoding);
+                return;
+        }
+        batch = batch ? batch : "(unnamed)";
+        r = server_import(s, call->body ? call->body : "", call->size, gzip, &n, &e);
+        if (r < 0) {
+                reply_import_failed(reply, batch, r, e.text);
+                return;
+        }
+        log_debug("batch '%.128s': %llu samples, %llu new, %llu rows", batch, (unsigned long long)n.samples,
+                  (unsigned long long)n.added, (unsigned long long)n.rows);
+        (void)buf_printf(&reply->body, "{\"samples\": %llu, \"new\": %llu, \"duplicate\": %llu, \"ignored\": %llu}",
+                         (unsigned long long)n.samples, (unsigned long long)n.added,
+                         (unsigned long long)n.duplicate, (unsigned long long)n.ignored);
+}
+
+static void handle_status(struct server *s, const struct call *call, struct reply *reply)
+{
+        struct err e;
+        int r = server_write_status(s, &reply->body, &e);
+
+        (void)call;
+        if (r < 0) {
+                (void)log_error(r, "cannot tell the status: %s", e.text);
+                reply_error(reply, 500, "%s", e.text);
+        }
+}
+
+static void handle_metrics(struct server *s, const struct call *call, struct reply *reply)
+{
+        (void)call;
+        reply->type = type_metrics;
+        server_write_metrics(s, &reply->body);
+}
+
+static void handle_health(struct server *s, const struct call *call, struct reply *reply)
+{
+        (void)s;
+        (void)call;
+        reply->type = type_text;
+        (void)buf_puts(&reply->body, "ok");
+}
+
+#define ALLOW_GET  "GET, HEAD, OPTIONS"
+#define ALLOW_POST "OPTIONS, POST"
+
+static const struct route routes[] = {
+        { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model },
+        { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models },
+        { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, handle_import },
+        { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status },
+        { "/metrics", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_metrics },
+        { "/healthz", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_health },
+};
+
+const struct route *route_find(const char *method, const char *path, struct reply *reply)
+{
+        const char *asked = strcmp(method, "HEAD") == 0 ? "GET" : method;
+
+        for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+                if (strcmp(routes[i].path, path) != 0)
+                        continue;
+                if (!strcmp(routes[i].method, asked))
+                        return &routes[i];
+                if (!strcmp(method, "OPTIONS"))
+                        reply->type = type_html;
+                else
+                        reply_error(reply, 405, "%s is answered to %s only", path, routes[i].allow);
+                reply_header(reply, "Allow", "%s", routes[i].allow);
+                return NULL;
+        }
+        reply_error(reply, 404, "there is no such thing here");
+        return NULL;
+}
+
+size_t route_body_max(const struct route *route, const struct server *server)
+{
+        return route->body_max ? route->body_max : (size_t)server->options->import_bytes;
+}

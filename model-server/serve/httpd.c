@@ -1,0 +1,399 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model-server/serve/httpd.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <microhttpd.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include "common/clock.h"
+#include "common/log.h"
+#include "common/num.h"
+
+/* A connection, and when it is due to be closed. libmicrohttpd's own timeout starts again with every byte. */
+struct peer {
+        int fd;
+        uint64_t deadline_ns;
+        struct peer *previous, *next;
+};
+
+struct httpd {
+        struct server *server;
+        struct worker *worker;
+        struct MHD_Daemon *daemon;
+        unsigned short port;
+        atomic_int active;  /* requests between their header and their end */
+        atomic_int uploads;
+        pthread_mutex_t lock;
+        struct peer peers;  /* ring, under the lock */
+};
+
+/* One request. */
+struct exchange {
+        struct job job; /* first: the worker hands it back */
+        struct httpd *httpd;
+        struct MHD_Connection *connection;
+        const struct route *route; /* NULL: the reply is made, what comes is drained */
+        struct call call;
+        struct reply reply;
+        struct buf body;
+        size_t drained;
+        bool upload, submitted;
+};
+
+#define NEVER_MS (1000LL * 86400 * 365)
+
+static uint64_t after_ms(long long ms)
+{
+        return clock_monotonic_ns() + (uint64_t)ms * NS_PER_MS;
+}
+
+static struct peer *peer_of(struct MHD_Connection *connection)
+{
+        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+        return info ? info->socket_context : NULL;
+}
+
+static void set_deadline(struct httpd *h, struct MHD_Connection *connection, long long ms)
+{
+        struct peer *peer = peer_of(connection);
+
+        if (!peer)
+                return;
+        (void)pthread_mutex_lock(&h->lock);
+        peer->deadline_ns = after_ms(ms);
+        (void)pthread_mutex_unlock(&h->lock);
+}
+
+static void on_connection(void *arg, struct MHD_Connection *connection, void **context,
+                          enum MHD_ConnectionNotificationCode code)
+{
+        struct httpd *h = arg;
+        struct peer *peer;
+
+        if (code == MHD_CONNECTION_NOTIFY_CLOSED) {
+                peer = *context;
+                *context = NULL;
+                if (!peer)
+                        return;
+                (void)pthread_mutex_lock(&h->lock);
+                peer->previous->next = peer->next;
+                peer->next->previous = peer->previous;
+                (void)pthread_mutex_unlock(&h->lock);
+                free(peer);
+                return;
+        }
+        peer = calloc(1, sizeof(*peer));
+        *context = peer;
+        if (!peer)
+                return; /* then only libmicrohttpd's own timeout watches it */
+        peer->fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        peer->deadline_ns = after_ms(h->server->options->idle_ms);
+        (void)pthread_mutex_lock(&h->lock);
+        peer->next = h->peers.next;
+        peer->previous = &h->peers;
+        peer->next->previous = peer;
+        h->peers.next = peer;
+        (void)pthread_mutex_unlock(&h->lock);
+}
+
+/* The descriptor cannot be closed and reused meanwhile: that waits for on_connection(), which waits for the lock. */
+void httpd_reap(struct httpd *h)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+
+        (void)pthread_mutex_lock(&h->lock);
+        for (struct peer *peer = h->peers.next; peer != &h->peers; peer = peer->next)
+                if (peer->deadline_ns < now_ns)
+                        (void)shutdown(peer->fd, SHUT_RDWR);
+        (void)pthread_mutex_unlock(&h->lock);
+}
+
+static const char *call_header(const struct call *call, const char *name)
+{
+        return MHD_lookup_connection_value(call->arg, MHD_HEADER_KIND, name);
+}
+
+static const char *call_query(const struct call *call, const char *name)
+{
+        return MHD_lookup_connection_value(call->arg, MHD_GET_ARGUMENT_KIND, name);
+}
+
+static enum MHD_Result send_reply(struct exchange *x)
+{
+        struct reply *reply = &x->reply;
+        struct MHD_Response *response;
+        enum MHD_Result r;
+
+        if (reply->body.failed)
+                reply_error(reply, 500, "the answer is too big for the memory there is");
+        response = MHD_create_response_from_buffer(reply->body.size, reply->body.data, MHD_RESPMEM_MUST_FREE);
+        if (!response)
+                return MHD_NO;
+        reply->body.data = NULL; /* the response's now */
+        buf_done(&reply->body);
+        (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->type);
+        for (size_t i = 0; i < reply->headers_n; i++)
+                (void)MHD_add_response_header(response, reply->headers[i].name, reply->headers[i].value);
+        server_count_request(x->httpd->server, reply->status);
+        set_deadline(x->httpd, x->connection, x->httpd->server->options->request_ms);
+        r = MHD_queue_response(x->connection, (unsigned int)reply->status, response);
+        MHD_destroy_response(response);
+        return r;
+}
+
+static void run_on_worker(struct job *job)
+{
+        struct exchange *x = (struct exchange *)job;
+
+        x->route->handle(x->httpd->server, &x->call, &x->reply);
+}
+
+static void resume(struct job *job)
+{
+        MHD_resume_connection(((struct exchange *)job)->connection);
+}
+
+/* What can be said before the body came: no such route, no token, too big, too many. */
+static void check_head(struct exchange *x)
+{
+        struct httpd *h = x->httpd;
+        const char *length = call_header(&x->call, MHD_HTTP_HEADER_CONTENT_LENGTH);
+        const struct route *route = route_find(x->call.method, x->call.path, &x->reply);
+        uint64_t size = 0;
+
+        if (!route)
+                return;
+        if (route->needs_token && !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION))) {
+                reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
+                reply_header(&x->reply, "WWW-Authenticate", "Bearer");
+                return;
+        }
+        if (length && num_parse_u64(length, &size) == 0 && size > route_body_max(route, h->server)) {
+                reply_error(&x->reply, 413, "a body of %llu bytes; at most %zu are taken", (unsigned long long)size,
+                            route_body_max(route, h->server));
+                return;
+        }
+        if (!route->body_max) {
+                x->upload = atomic_fetch_add(&h->uploads, 1) < HTTPD_UPLOADS_MAX;
+                if (!x->upload) {
+                        (void)atomic_fetch_sub(&h->uploads, 1);
+                        reply_error(&x->reply, 503, "%d uploads are being taken; come back", HTTPD_UPLOADS_MAX);
+                        reply_header(&x->reply, "Retry-After", "2");
+                        return;
+                }
+        }
+        buf_init(&x->body, route_body_max(route, h->server));
+        x->route = route;
+}
+
+static enum MHD_Result begin(struct httpd *h, struct MHD_Connection *connection, const char *method,
+                             const char *path, void **context)
+{
+        struct exchange *x = calloc(1, sizeof(*x));
+
+        if (!x)
+                return MHD_NO;
+        *context = x;
+        x->httpd = h;
+        x->connection = connection;
+        x->job = (struct job){ run_on_worker, resume, NULL };
+        x->call = (struct call){ .method = method, .path = path, .header = call_header, .query = call_query,
+                                 .arg = connection };
+        reply_init(&x->reply);
+        (void)atomic_fetch_add(&h->active, 1);
+        set_deadline(h, connection, h->server->options->request_ms);
+        check_head(x);
+        return MHD_YES;
+}
+
+static enum MHD_Result take_piece(struct exchange *x, const char *data, size_t *size)
+{
+        if (x->route && buf_append(&x->body, data, *size) < 0) {
+                reply_error(&x->reply, x->body.failed == -EFBIG ? 413 : 503, "the body is longer than %zu bytes",
+                            x->body.max);
+                buf_done(&x->body);
+                x->route = NULL;
+        }
+        if (!x->route)
+                x->drained += *size;
+        *size = 0;
+        return x->drained > HTTPD_DRAIN_MAX ? MHD_NO : MHD_YES;
+}
+
+static enum MHD_Result finish(struct exchange *x)
+{
+        struct httpd *h = x->httpd;
+
+        if (!x->route || x->submitted)
+                return send_reply(x);
+        x->call.body = x->body.data;
+        x->call.size = x->body.size;
+        if (!x->route->worker) {
+                x->route->handle(h->server, &x->call, &x->reply);
+                return send_reply(x);
+        }
+        x->submitted = true;
+        set_deadline(h, x->connection, NEVER_MS); /* from here it is we who take long */
+        MHD_suspend_connection(x->connection);
+        if (!worker_submit(h->worker, &x->job)) {
+                reply_error(&x->reply, 503, "the server is stopping");
+                MHD_resume_connection(x->connection);
+        }
+        return MHD_YES;
+}
+
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path, const char *method,
+                                  const char *version, const char *data, size_t *size, void **context)
+{
+        (void)version;
+        if (!*context)
+                return begin(arg, connection, method, path, context);
+        return *size ? take_piece(*context, data, size) : finish(*context);
+}
+
+static void on_completed(void *arg, struct MHD_Connection *connection, void **context,
+                         enum MHD_RequestTerminationCode code)
+{
+        struct httpd *h = arg;
+        struct exchange *x = *context;
+
+        (void)code;
+        if (!x)
+                return;
+        *context = NULL;
+        if (x->upload)
+                (void)atomic_fetch_sub(&h->uploads, 1);
+        set_deadline(h, connection, h->server->options->idle_ms);
+        buf_done(&x->body);
+        reply_done(&x->reply);
+        free(x);
+        (void)atomic_fetch_sub(&h->active, 1);
+}
+
+/* Every connection is a descriptor; the usual soft limit is 1024. */
+static void raise_descriptor_limit(long long connections)
+{
+        rlim_t wanted = (rlim_t)connections + 128;
+        struct rlimit limit;
+
+        if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
+                return;
+        limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
+        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
+                log_warning("only %llu files can be open, so fewer than %lld connections",
+                            (unsigned long long)limit.rlim_cur, connections);
+}
+
+static int make_address(const char *listen, struct sockaddr_storage *ret, struct err *e)
+{
+        struct sockaddr_in6 *v6 = (struct sockaddr_in6 *)ret;
+        struct sockaddr_in *v4 = (struct sockaddr_in *)ret;
+        char host[LISTEN_HOST_MAX];
+        unsigned short port;
+        int r = options_split_listen(listen, host, &port, e);
+
+        if (r < 0)
+                return r;
+        memset(ret, 0, sizeof(*ret));
+        if (!strcmp(host, "localhost"))
+                (void)snprintf(host, sizeof(host), "127.0.0.1");
+        if (!*host || inet_pton(AF_INET, host, &v4->sin_addr) == 1) {
+                v4->sin_family = AF_INET;
+                v4->sin_port = htons(port);
+        } else if (inet_pton(AF_INET6, host, &v6->sin6_addr) == 1) {
+                v6->sin6_family = AF_INET6;
+                v6->sin6_port = htons(port);
+        } else {
+                return err_set(e, -EINVAL, "listen: '%s' is not a numeric address", host);
+        }
+        return 0;
+}
+
+static int open_socket(const char *listen_on, unsigned short *ret_port, struct err *e)
+{
+        CLEANUP(closep) int fd = -1;
+        struct sockaddr_storage address;
+        socklen_t size;
+        int on = 1, r = make_address(listen_on, &address, e);
+
+        if (r < 0)
+                return r;
+        size = address.ss_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+        fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (fd < 0)
+                return err_sys(e, "cannot make a socket");
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)); /* else a restart may have to wait */
+        if (bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 1024) < 0 ||
+            getsockname(fd, (struct sockaddr *)&address, &size) < 0)
+                return err_sys(e, "cannot listen on '%s'", listen_on);
+        *ret_port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port :
+                                                         ((struct sockaddr_in6 *)&address)->sin6_port);
+        return TAKE_FD(fd);
+}
+
+int httpd_start(struct server *server, struct worker *worker, struct httpd **ret, struct err *e)
+{
+        const struct options *o = server->options;
+        struct httpd *h = calloc(1, sizeof(*h));
+        int fd;
+
+        if (!h)
+                return err_set(e, -ENOMEM, "out of memory");
+        h->server = server;
+        h->worker = worker;
+        h->peers.next = h->peers.previous = &h->peers;
+        (void)pthread_mutex_init(&h->lock, NULL); /* cannot fail without attributes */
+        raise_descriptor_limit(o->connections);
+        fd = open_socket(o->listen, &h->port, e);
+        if (fd < 0) {
+                free(h);
+                return fd;
+        }
+        h->daemon = MHD_start_daemon(
+                MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
+                MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned int)HTTPD_THREADS,
+                MHD_OPTION_CONNECTION_LIMIT, (unsigned int)(o->connections < HTTPD_THREADS ? HTTPD_THREADS : o->connections),
+                MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((o->request_ms + 999) / 1000),
+                MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTPD_HEADER_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
+                MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
+        if (!h->daemon) {
+                (void)close(fd);
+                free(h);
+                return err_set(e, -EIO, "cannot start the HTTP server");
+        }
+        *ret = h;
+        return 0;
+}
+
+unsigned short httpd_port(const struct httpd *h)
+{
+        return h->port;
+}
+
+void httpd_drain(struct httpd *h, int wait_ms)
+{
+        MHD_socket fd = MHD_quiesce_daemon(h->daemon);
+        uint64_t until_ns = after_ms(wait_ms);
+
+        if (fd != MHD_INVALID_SOCKET)
+                (void)close(fd);
+        /* Nothing tells when the last answer went out; these are a few looks at the very end. */
+        while (atomic_load(&h->active) > 0 && clock_monotonic_ns() < until_ns)
+                (void)poll(NULL, 0, 10);
+}
+
+void httpd_stop(struct httpd *h)
+{
+        if (!h)
+                return;
+        MHD_stop_daemon(h->daemon);
+        (void)pthread_mutex_destroy(&h->lock);
+        free(h);
+}

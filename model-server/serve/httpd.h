@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The HTTP server (libmicrohttpd): connections, bodies, time limits. A few threads share all connections; requests
+ * that touch the database wait, suspended, for the worker, so an upload holds nobody up. */
+#pragma once
+
+#include "model-server/serve/api.h"
+#include "model-server/worker.h"
+
+#define HTTPD_THREADS     4
+#define HTTPD_HEADER_MAX  ((size_t)32 << 10) /* request line and headers */
+#define HTTPD_UPLOADS_MAX 8                  /* uploads in memory or in work; more are told to come back */
+#define HTTPD_DRAIN_MAX   ((size_t)64 << 20) /* of a refused body: read, so that the client sees the answer */
+
+struct httpd;
+int httpd_start(struct server *server, struct worker *worker, struct httpd **ret, struct err *e);
+unsigned short httpd_port(const struct httpd *httpd);
+/* Close connections that are over their time; call about once a second. */
+void httpd_reap(struct httpd *httpd);
+/* Stop accepting, let the requests in work finish for up to wait_ms, close. */
+void httpd_drain(struct httpd *httpd, int wait_ms);
+void httpd_stop(struct httpd *httpd);

@@ -1,0 +1,521 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "model-server/server.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <math.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "common/clock.h"
+#include "common/file.h"
+#include "common/json.h"
+#include "common/log.h"
+#include "common/prom.h"
+#include "config/cli.h"
+#include "model-server/serve/publish.h"
+
+#define STATUS_MAX ((size_t)64 << 20)
+
+const int server_status_codes[STATUS_CODES] = { 200, 400, 401, 404, 405, 411, 413, 415, 500, 503, 507, 0 };
+
+static int load_tokens(struct server *s, const char *path, struct err *e)
+{
+        CLEANUP(buf_done) struct buf text;
+        const char *line;
+        struct stat st;
+        int r;
+
+        buf_init(&text, TOKEN_FILE_MAX);
+        r = file_read(path, &text, e);
+        if (r < 0)
+                return err_prefix(e, r, "auth.token_file");
+        if (stat(path, &st) == 0 && st.st_mode & S_IROTH)
+                log_warning("'%s' can be read by everybody on this machine", path);
+        for (line = text.size ? text.data : ""; *line; line += strspn(line, "\r\n")) {
+                size_t size = strcspn(line, "\r\n");
+
+                if (size && *line != '#' && s->tokens_n == TOKENS_MAX)
+                        return err_set(e, -E2BIG, "auth.token_file: more than %d tokens", TOKENS_MAX);
+                if (size && *line != '#')
+                        (void)crypto_hash_sha256(s->tokens[s->tokens_n++], (const unsigned char *)line, size);
+                line += size;
+        }
+        sodium_memzero(text.data, text.size);
+        if (!s->tokens_n)
+                return err_set(e, -EINVAL, "auth.token_file: no token in '%s'", path);
+        return 0;
+}
+
+bool server_token_ok(const struct server *s, const char *authorization)
+{
+        static const char scheme[] = "Bearer ";
+        unsigned char hash[32];
+        bool ok = false;
+
+        if (!s->needs_token)
+                return true;
+        if (!authorization || strncasecmp(authorization, scheme, strlen(scheme)) != 0)
+                return false;
+        authorization += strlen(scheme);
+        (void)crypto_hash_sha256(hash, (const unsigned char *)authorization, strlen(authorization));
+        for (size_t i = 0; i < s->tokens_n; i++)
+                ok |= sodium_memcmp(hash, s->tokens[i], sizeof(hash)) == 0;
+        return ok;
+}
+
+static int make_directories(const struct options *o, struct err *e)
+{
+        CLEANUP(freep) char *path = strdup(o->database_path);
+        int r;
+
+        if (!path)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = file_mkdirs(dirname(path), 0755, e);
+        return r < 0 ? r : file_mkdirs(o->models_path, 0755, e);
+}
+
+/* The catalog tells models' contents; when they were first published is in the database. */
+static int stamp_pipeline(struct server *s, struct pipeline *p, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < pipeline_offers(p); i++) {
+                int64_t published_ms;
+
+                r = store_published_ms(s->store, pipeline_offer(p, i)->content_id, &published_ms, e);
+                if (r == 0)
+                        pipeline_stamp(p, i, published_ms);
+        }
+        return r;
+}
+
+static int load_catalog(struct server *s, struct err *e)
+{
+        const struct options *o = s->options;
+        CLEANUP(catalog_unrefp) struct catalog *all = NULL;
+        struct pipeline *own;
+        int r = publish_clean(o->models_path, e);
+
+        if (r == 0)
+                r = catalog_load(o->models_path, o->pipeline_name, &all, e);
+        if (r < 0)
+                return r;
+        r = pipeline_load(o->models_path, o->pipeline_name, &own, NULL);
+        if (r < 0) { /* nothing published yet, or unreadable and said so */
+                s->catalog = TAKE(all);
+                return 0;
+        }
+        r = stamp_pipeline(s, own, e);
+        if (r < 0) {
+                pipeline_unref(own);
+                return r;
+        }
+        return catalog_with(all, own, &s->catalog, e);
+}
+
+static int restore(struct server *s, struct err *e)
+{
+        int r = trainer_new(&s->trainer, e);
+
+        if (r == 0)
+                r = store_open(s->options->database_path, &s->store, e);
+        if (r == 0)
+                r = import_restore(s->store, s->trainer, s->settings.accepted, e);
+        if (r < 0)
+                return r;
+        if (r > 0) {
+                s->learned = s->withdraw = true;
+                log_info("learned all stored rows again");
+        }
+        return 0;
+}
+
+int server_open(struct server *s, const struct options *o, struct err *e)
+{
+        int r;
+
+        memset(s, 0, sizeof(*s));
+        s->options = o;
+        s->settings = (struct import_settings){ .lines = { (size_t)o->import_plain_bytes, (size_t)o->import_lines },
+                                                .line_samples = (size_t)o->line_samples,
+                                                .accepted = options_accepted(o) };
+        (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes */
+        s->needs_token = *o->token_file;
+        if (sodium_init() < 0)
+                return err_set(e, -EIO, "libsodium does not start");
+        r = s->needs_token ? load_tokens(s, o->token_file, e) : 0;
+        if (r == 0)
+                r = make_directories(o, e);
+        if (r == 0)
+                r = restore(s, e);
+        if (r == 0)
+                r = load_catalog(s, e);
+        if (r < 0)
+                server_close(s);
+        return r;
+}
+
+void server_close(struct server *s)
+{
+        catalog_unref(s->catalog);
+        trainer_free(s->trainer);
+        store_close(s->store);
+        (void)pthread_mutex_destroy(&s->lock);
+        memset(s, 0, sizeof(*s));
+}
+
+struct catalog *server_catalog(struct server *s)
+{
+        struct catalog *c;
+
+        (void)pthread_mutex_lock(&s->lock);
+        c = catalog_ref(s->catalog);
+        (void)pthread_mutex_unlock(&s->lock);
+        return c;
+}
+
+static void count_import(struct counters *c, const struct import_counts *n)
+{
+        atomic_fetch_add(&c->imports, 1);
+        atomic_fetch_add(&c->samples, n->samples);
+        atomic_fetch_add(&c->added, n->added);
+        atomic_fetch_add(&c->duplicate, n->duplicate);
+        atomic_fetch_add(&c->ignored, n->ignored);
+        atomic_fetch_add(&c->rows, n->rows);
+        atomic_fetch_add(&c->learned, n->learned);
+        for (int i = 0; i < FOLD_VERDICTS; i++)
+                atomic_fetch_add(&c->intervals[i], n->intervals[i]);
+}
+
+int server_import(struct server *s, const void *data, size_t size, bool gzip, struct import_counts *ret,
+                  struct err *e)
+{
+        int r = import_batch(s->store, s->trainer, &s->settings, data, size, gzip, clock_wall_ms(), ret, e);
+
+        if (r < 0) {
+                atomic_fetch_add(&s->counters.imports_refused, 1);
+                return r;
+        }
+        s->learned |= ret->learned > 0;
+        count_import(&s->counters, ret);
+        return 0;
+}
+
+/* What the publisher needs from the database. */
+struct fleet {
+        struct machine_spec *specs; /* owned */
+        int specs_n;
+        struct publish_node *nodes; /* owned */
+        size_t nodes_n;
+};
+
+static void fleet_done(struct fleet *f)
+{
+        for (size_t i = 0; i < f->nodes_n; i++)
+                free(f->nodes[i].id);
+        free(f->nodes);
+        free(f->specs);
+}
+
+static int add_spec(int node_type, const char *text, void *arg, struct err *e)
+{
+        struct fleet *f = arg;
+        CLEANUP(json_decrefp) json_t *object = NULL;
+        struct machine_spec *specs;
+        int r = json_parse(text, strlen(text), "machine spec", &object, e);
+
+        if (r < 0)
+                return r;
+        specs = realloc(f->specs, ((size_t)node_type + 1) * sizeof(*specs));
+        if (!specs)
+                return err_set(e, -ENOMEM, "out of memory");
+        f->specs = specs;
+        while (f->specs_n <= node_type)
+                specs[f->specs_n++] = (struct machine_spec){ 0 };
+        return machine_spec_from_json(object, &specs[node_type], e);
+}
+
+static int add_node(const struct node_info *node, void *arg, struct err *e)
+{
+        struct fleet *f = arg;
+        struct publish_node *nodes = realloc(f->nodes, (f->nodes_n + 1) * sizeof(*nodes));
+
+        if (!nodes)
+                return err_set(e, -ENOMEM, "out of memory");
+        f->nodes = nodes;
+        nodes[f->nodes_n] = (struct publish_node){ node->node_type, strdup(node->node_id) };
+        if (!nodes[f->nodes_n].id)
+                return err_set(e, -ENOMEM, "out of memory");
+        f->nodes_n++;
+        return 0;
+}
+
+static const struct pipeline *own_pipeline(const struct server *s, const struct catalog *c)
+{
+        for (size_t i = 0; i < catalog_pipelines(c); i++)
+                if (!strcmp(pipeline_name(catalog_pipeline(c, i)), s->options->pipeline_name))
+                        return catalog_pipeline(c, i);
+        return NULL;
+}
+
+/* Which contents are new; in one transaction, so that a start in between sees all or none. */
+static int note_publications(struct server *s, const struct pipeline *p, int64_t now_ms, struct err *e)
+{
+        int r = store_begin(s->store, e);
+
+        for (size_t i = 0; r == 0 && i < pipeline_offers(p); i++) {
+                const struct offer *o = pipeline_offer(p, i);
+                char path[512];
+                int64_t known_ms;
+
+                r = store_published_ms(s->store, o->content_id, &known_ms, e);
+                if (r < 0 || known_ms)
+                        continue;
+                (void)snprintf(path, sizeof(path), "%s/%s/%s/%s", o->source->name, output_types[o->output_type],
+                               feature_groups[o->group].name, o->name);
+                r = store_add_publication(s->store, now_ms, path, o->content_id, o->rows, o->mae, e);
+        }
+        if (r == 0)
+                r = store_commit(s->store, e);
+        if (r < 0)
+                store_rollback(s->store);
+        return r;
+}
+
+static void swap_catalog(struct server *s, struct catalog *next)
+{
+        struct catalog *old;
+
+        (void)pthread_mutex_lock(&s->lock);
+        old = s->catalog;
+        s->catalog = next;
+        (void)pthread_mutex_unlock(&s->lock);
+        catalog_unref(old);
+}
+
+static int publish(struct server *s, struct err *e)
+{
+        CLEANUP(catalog_unrefp) struct catalog *old = server_catalog(s);
+        CLEANUP(fleet_done) struct fleet fleet = { 0 };
+        struct publish_input in = { .models_path = s->options->models_path,
+                                    .pipeline = s->options->pipeline_name,
+                                    .trainer = s->trainer,
+                                    .min_rows = (uint64_t)s->options->min_rows,
+                                    .withdraw = s->withdraw,
+                                    .now_ms = clock_wall_ms() };
+        struct catalog *next;
+        struct pipeline *p;
+        int r = store_each_node_type(s->store, add_spec, &fleet, e);
+
+        if (r == 0)
+                r = store_each_node(s->store, add_node, &fleet, e);
+        if (r < 0)
+                return r;
+        in.specs = fleet.specs;
+        in.specs_n = fleet.specs_n;
+        in.nodes = fleet.nodes;
+        in.nodes_n = fleet.nodes_n;
+        r = publish_pipeline(&in, own_pipeline(s, old), &p, e);
+        if (r <= 0)
+                return r;
+        r = note_publications(s, p, in.now_ms, e);
+        if (r == 0)
+                r = stamp_pipeline(s, p, e);
+        if (r < 0)
+                log_warning("published, but not noted: %s", e->text); /* a time in the status page is missing */
+        r = catalog_with(old, p, &next, e);
+        if (r < 0)
+                return r;
+        swap_catalog(s, next);
+        atomic_fetch_add(&s->counters.publications, 1);
+        log_debug("published %zu models", pipeline_offers(p));
+        return 0;
+}
+
+void server_publish_if_due(struct server *s)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        struct err e;
+        int ready, r;
+
+        if (!s->learned)
+                return;
+        ready = publish_ready(s->trainer, (uint64_t)s->options->min_rows);
+        if (ready <= s->ready && now_ns < s->publish_ns)
+                return;
+        s->publish_ns = now_ns + (uint64_t)s->options->publish_interval_ms * NS_PER_MS;
+        s->ready = ready;
+        r = publish(s, &e);
+        if (r < 0) {
+                atomic_fetch_add(&s->counters.publications_failed, 1);
+                (void)log_error(r, "cannot publish, the old models stay: %s", e.text);
+                return; /* once more after the interval */
+        }
+        s->learned = s->withdraw = false;
+}
+
+static uint64_t sum_rows(const uint64_t rows[PROVENANCE_N], unsigned int accepted)
+{
+        uint64_t sum = 0;
+
+        for (int p = 0; p < PROVENANCE_N; p++)
+                if (accepted & 1u << p)
+                        sum += rows[p];
+        return sum;
+}
+
+struct listing {
+        struct server *server;
+        json_t *nodes;
+};
+
+static int list_node(const struct node_info *node, void *arg, struct err *e)
+{
+        struct listing *l = arg;
+        uint64_t rows[PROVENANCE_N];
+        int r = store_count_rows(l->server->store, node->node_id, rows, e);
+
+        if (r < 0)
+                return r;
+        (void)json_array_append_new(
+                l->nodes, json_pack("{s:s, s:s, s:i, s:I, s:I, s:I}", "node_id", node->node_id, "node_name",
+                                    node->node_name, "node_type", node->node_type, "rows",
+                                    (json_int_t)sum_rows(rows, l->server->settings.accepted), "refused_rows",
+                                    (json_int_t)sum_rows(rows, ~l->server->settings.accepted), "last_seen_ms",
+                                    (json_int_t)node->last_seen_ms));
+        return 0;
+}
+
+static json_t *list_models(struct server *s)
+{
+        CLEANUP(catalog_unrefp) struct catalog *c = server_catalog(s);
+        const struct pipeline *p = own_pipeline(s, c);
+        json_t *models = json_array();
+
+        for (size_t i = 0; p && i < pipeline_offers(p); i++) {
+                const struct offer *o = pipeline_offer(p, i);
+
+                (void)json_array_append_new(
+                        models, json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:s, s:I, s:s}", "energy_source",
+                                          o->source->name, "output_type", output_types[o->output_type],
+                                          "feature_group", feature_groups[o->group].name, "model", o->name,
+                                          "node_type", o->node_type, "mae", isnan(o->mae) ? -1 : o->mae, "rows",
+                                          (json_int_t)o->rows, "content_id", o->content_id, "published_ms",
+                                          (json_int_t)o->published_ms, "provenance", o->provenance));
+        }
+        return models;
+}
+
+int server_write_status(struct server *s, struct buf *out, struct err *e)
+{
+        CLEANUP(json_decrefp) json_t *status = NULL, *nodes = json_array(), *refused = json_object();
+        json_t *accepted = json_array();
+        struct listing listing = { s, nodes };
+        uint64_t samples, rows[PROVENANCE_N];
+        int r = store_each_node(s->store, list_node, &listing, e);
+
+        if (r == 0)
+                r = store_count_samples(s->store, &samples, e);
+        if (r == 0)
+                r = store_count_rows(s->store, NULL, rows, e);
+        for (int p = 0; r == 0 && p < PROVENANCE_N; p++) {
+                if (s->settings.accepted & 1u << p)
+                        (void)json_array_append_new(accepted, json_string(provenance_names[p]));
+                else if (rows[p])
+                        (void)json_object_set_new(refused, provenance_names[p], json_integer((json_int_t)rows[p]));
+        }
+        if (r < 0) {
+                json_decref(accepted);
+                return r;
+        }
+        status = json_pack("{s:s, s:O, s:I, s:I, s:o, s:O, s:o}", "version", WATTLOOP_VERSION, "nodes", nodes,
+                           "samples", (json_int_t)samples, "rows",
+                           (json_int_t)sum_rows(rows, s->settings.accepted), "accepted_provenance", accepted,
+                           "refused_rows", refused, "models", list_models(s));
+        if (!status || json_write(status, out) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
+        return 0;
+}
+
+void server_count_request(struct server *s, int status)
+{
+        int i = 0;
+
+        while (i < STATUS_CODES - 1 && server_status_codes[i] != status)
+                i++;
+        atomic_fetch_add(&s->counters.requests[i], 1);
+}
+
+static void write_counter(struct buf *out, const char *name, const char *help, atomic_ullong *value)
+{
+        prom_family(out, name, "counter", help);
+        prom_sample(out, name, NULL, (double)atomic_load(value));
+}
+
+static void write_labelled(struct buf *out, const char *name, const char *label, const char *value,
+                           atomic_ullong *count)
+{
+        const struct prom_label labels[] = { { label, value }, { NULL, NULL } };
+
+        prom_sample(out, name, labels, (double)atomic_load(count));
+}
+
+static void write_models(struct server *s, struct buf *out)
+{
+        CLEANUP(catalog_unrefp) struct catalog *c = server_catalog(s);
+        const struct pipeline *p = own_pipeline(s, c);
+
+        for (int what = 0; what < 2; what++) {
+                const char *name = what ? "wattloop_server_model_rows" : "wattloop_server_model_mae_watts";
+
+                prom_family(out, name, "gauge",
+                            what ? "Rows that the published model's least trained component learned." :
+                                   "Prequential error of the published model's worst component.");
+                for (size_t i = 0; p && i < pipeline_offers(p); i++) {
+                        const struct offer *o = pipeline_offer(p, i);
+                        const struct prom_label labels[] = { { "energy_source", o->source->name },
+                                                             { "output_type", output_types[o->output_type] },
+                                                             { "feature_group", feature_groups[o->group].name },
+                                                             { "model", o->name },
+                                                             { "provenance", o->provenance },
+                                                             { NULL, NULL } };
+
+                        prom_sample(out, name, labels, what ? (double)o->rows : o->mae);
+                }
+        }
+}
+
+void server_write_metrics(struct server *s, struct buf *out)
+{
+        struct counters *c = &s->counters;
+        char code[16];
+
+        write_counter(out, "wattloop_server_imports_total", "Batches stored.", &c->imports);
+        write_counter(out, "wattloop_server_imports_refused_total", "Batches refused; nothing of them is stored.",
+                      &c->imports_refused);
+        write_counter(out, "wattloop_server_samples_received_total", "Samples in stored batches.", &c->samples);
+        prom_family(out, "wattloop_server_samples_total", "counter", "Samples in stored batches by what became of them.");
+        write_labelled(out, "wattloop_server_samples_total", "result", "new", &c->added);
+        write_labelled(out, "wattloop_server_samples_total", "result", "duplicate", &c->duplicate);
+        write_labelled(out, "wattloop_server_samples_total", "result", "ignored", &c->ignored);
+        write_counter(out, "wattloop_server_rows_total", "Training rows folded.", &c->rows);
+        write_counter(out, "wattloop_server_rows_learned_total", "Training rows of accepted provenance.", &c->learned);
+        prom_family(out, "wattloop_server_intervals_total", "counter", "Intervals folded by what became of them.");
+        for (int i = 0; i < FOLD_VERDICTS; i++)
+                write_labelled(out, "wattloop_server_intervals_total", "verdict", fold_verdict_names[i],
+                               &c->intervals[i]);
+        write_counter(out, "wattloop_server_publications_total", "Times the pipeline was published.",
+                      &c->publications);
+        write_counter(out, "wattloop_server_publications_failed_total", "Times it could not be published.",
+                      &c->publications_failed);
+        prom_family(out, "wattloop_server_requests_total", "counter", "HTTP requests answered by status code.");
+        for (int i = 0; i < STATUS_CODES; i++) {
+                (void)snprintf(code, sizeof(code), "%d", server_status_codes[i]);
+                write_labelled(out, "wattloop_server_requests_total", "code",
+                               server_status_codes[i] ? code : "other", &c->requests[i]);
+        }
+        write_models(s, out);
+}

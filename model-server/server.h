@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The model server's state, and what it does: take batches in, publish models, say how it is. */
+#pragma once
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include "model-server/ingest/import.h"
+#include "model-server/options.h"
+#include "model-server/serve/catalog.h"
+
+#define TOKENS_MAX     256
+#define TOKEN_FILE_MAX ((size_t)64 << 10)
+#define STATUS_CODES   12
+
+/* Since the start. */
+struct counters {
+        atomic_ullong imports, imports_refused;
+        atomic_ullong samples, added, duplicate, ignored;
+        atomic_ullong rows, learned;
+        atomic_ullong intervals[FOLD_VERDICTS];
+        atomic_ullong publications, publications_failed;
+        atomic_ullong requests[STATUS_CODES]; /* by server_status_codes */
+};
+extern const int server_status_codes[STATUS_CODES];
+
+struct server {
+        const struct options *options;
+        unsigned char tokens[TOKENS_MAX][32]; /* SHA-256 */
+        size_t tokens_n;
+        bool needs_token;
+        struct counters counters;
+        pthread_mutex_t lock;
+        struct catalog *catalog; /* under the lock; take a reference with server_catalog() */
+
+        /* The worker thread's alone. */
+        struct store *store;
+        struct trainer *trainer;
+        struct import_settings settings;
+        int ready;            /* components published or tried */
+        bool learned, withdraw;
+        uint64_t publish_ns;  /* monotonic: not again before */
+};
+
+/* Opens the database and restores what was learned; reads the pipelines. */
+int server_open(struct server *server, const struct options *options, struct err *e);
+void server_close(struct server *server);
+
+struct catalog *server_catalog(struct server *server); /* catalog_unref() it */
+bool server_token_ok(const struct server *server, const char *authorization); /* NULL: none was sent */
+
+/* Of the worker thread. */
+int server_import(struct server *server, const void *data, size_t size, bool gzip, struct import_counts *ret,
+                  struct err *e);
+int server_write_status(struct server *server, struct buf *out, struct err *e);
+void server_publish_if_due(struct server *server);
+
+/* Of any thread. */
+void server_write_metrics(struct server *server, struct buf *out);
+void server_count_request(struct server *server, int status);
