@@ -32,7 +32,8 @@ static void read_ack(const char *path, struct ack *ret)
 
         memset(ret, 0, sizeof(*ret));
         if (json_parse_file(path, ACK_FILE_MAX, &object, NULL) < 0 ||
-            json_get_int(object, "interval_id", &id, NULL) < 0 || json_get_string(object, "epoch", &epoch, NULL) < 0)
+            json_get_int(object, "interval_id", &id, NULL) < 0 ||
+            json_get_string(object, "epoch", &epoch, NULL) < 0)
                 return;
         ret->interval_id = id;
         (void)snprintf(ret->epoch, sizeof(ret->epoch), "%s", epoch); /* a longer one matches no epoch */

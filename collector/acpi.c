@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The ACPI power meter: <sysfs_root>/class/hwmon/hwmonN with the name "power_meter" and powerI_average in
- * microwatts, averaged by the firmware over powerI_average_interval. Energy is the trapezoid of two readings over
- * the time between them; a meter that could not be read starts anew, so the interval around the gap is one too. */
+ * microwatts, averaged by the firmware over powerI_average_interval. Energy is the trapezoid of two readings
+ * over the time between them; a meter that could not be read starts anew, so the interval around the gap is
+ * one too. */
 #include "collector/power.h"
 
 #include <dirent.h>
@@ -137,7 +138,8 @@ static int check_access(const struct power_source *s, struct err *e)
                 if ((r = read_uw(s->meters[i], &uw)) == 0)
                         return 0;
         if (r == -EACCES || r == -EPERM)
-                return err_set(e, -EACCES, "'%s' may be read by root only: run as root", s->meters[s->n - 1]->path);
+                return err_set(e, -EACCES, "'%s' may be read by root only: run as root",
+                               s->meters[s->n - 1]->path);
         return err_set(e, r, "cannot read '%s': %s", s->meters[s->n - 1]->path, strerror(-r));
 }
 

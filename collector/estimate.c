@@ -34,16 +34,16 @@ struct file_stamp {
 };
 
 struct power_source {
-        char *socket;                         /* owned; "" when a weight file decides */
-        char *weight;                         /* owned */
+        char *socket; /* owned; "" when a weight file decides */
+        char *weight; /* owned */
         const struct energy_source *energy_source;
-        struct model *model;                  /* from the weight file; NULL while none could be loaded */
+        struct model *model; /* from the weight file; NULL while none could be loaded */
         char model_id[HASH_HEX_SIZE];
-        struct file_stamp stamp;              /* of the last file looked at, good or bad */
-        struct err refused;                   /* why the file as it is now was not loaded; "" when it was */
-        struct answer idle;                   /* at rest; idle.model says for which model */
+        struct file_stamp stamp; /* of the last file looked at, good or bad */
+        struct err refused;      /* why the file as it is now was not loaded; "" when it was */
+        struct answer idle;      /* at rest; idle.model says for which model */
         bool idle_known;
-        bool based;                           /* the first read only sets the base */
+        bool based; /* the first read only sets the base */
 };
 
 static void estimate_close(struct power_source *s)
@@ -92,8 +92,8 @@ static size_t columns_of(const struct power_context *c, const char *names[FEATUR
 
 static bool same_file(const struct file_stamp *a, const struct file_stamp *b)
 {
-        return a->dev == b->dev && a->ino == b->ino && a->size == b->size && a->mtime.tv_sec == b->mtime.tv_sec &&
-               a->mtime.tv_nsec == b->mtime.tv_nsec;
+        return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
+               a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec;
 }
 
 static int load_weight(struct power_source *s, struct err *e)
@@ -133,7 +133,8 @@ static int refresh_weight(struct power_source *s, struct err *e)
                 r = load_weight(s, &s->refused);
                 if (r < 0)
                         (void)err_prefix(&s->refused, r, "weight file '%s' is not used", s->weight);
-                if (r < 0 && s->model) /* nothing fails, so nobody above would say it; once per change of the file */
+                if (r < 0 &&
+                    s->model) /* nothing fails, so nobody above would say it; once per change of the file */
                         log_warning("%s; model %s stays", s->refused.text, model_name(s->model));
         }
         if (s->model)
@@ -158,7 +159,8 @@ static int ask_weight(struct power_source *s, const char *const *names, const do
 
         r = model_bind(s->model, names, n, index, e);
         if (r < 0)
-                return err_prefix(e, r, "model %s needs a feature that is not measured here", model_name(s->model));
+                return err_prefix(e, r, "model %s needs a feature that is not measured here",
+                                  model_name(s->model));
         model_predict(s->model, index, rates, n, 1, watts);
         for (size_t i = 0; i < model_components(s->model); i++) {
                 int c = component_index(s->energy_source, model_component(s->model, i));
@@ -171,7 +173,8 @@ static int ask_weight(struct power_source *s, const char *const *names, const do
         return 0;
 }
 
-static json_t *make_request(const struct power_source *s, const char *const *names, const double *rates, size_t n)
+static json_t *make_request(const struct power_source *s, const char *const *names, const double *rates,
+                            size_t n)
 {
         json_t *columns = json_array(), *row = json_array();
 
@@ -204,8 +207,8 @@ static int read_reply(const struct power_source *s, const json_t *reply, struct 
 
                 if (!values)
                         continue;
-                if (json_array_size(values) != 1 || !json_is_number(json_array_get(values, 0)) || !isfinite(watts) ||
-                    watts < 0 || watts > WATTS_MAX)
+                if (json_array_size(values) != 1 || !json_is_number(json_array_get(values, 0)) ||
+                    !isfinite(watts) || watts < 0 || watts > WATTS_MAX)
                         return err_set(e, -EBADMSG, "estimator '%s': unusable watts for %s", s->socket,
                                        s->energy_source->components[c]);
                 ret->watts[c] = watts;
@@ -216,7 +219,8 @@ static int read_reply(const struct power_source *s, const json_t *reply, struct 
                                *text_member(reply, "msg") ? text_member(reply, "msg") : "no powers");
         (void)snprintf(ret->model, sizeof(ret->model), "%.90s%s%.64s", text_member(reply, "model"),
                        *text_member(reply, "id") ? " " : "", text_member(reply, "id"));
-        (void)snprintf(ret->provenance, sizeof(ret->provenance), "%.15s", *provenance ? provenance : "measured");
+        (void)snprintf(ret->provenance, sizeof(ret->provenance), "%.15s",
+                       *provenance ? provenance : "measured");
         return 0;
 }
 
@@ -235,8 +239,8 @@ static int ask_socket(struct power_source *s, const char *const *names, const do
         return read_reply(s, reply, ret, e);
 }
 
-static int ask(struct power_source *s, const char *const *names, const double *rates, size_t n, struct answer *ret,
-               struct err *e)
+static int ask(struct power_source *s, const char *const *names, const double *rates, size_t n,
+               struct answer *ret, struct err *e)
 {
         int r = 0;
 
@@ -250,7 +254,8 @@ static int ask(struct power_source *s, const char *const *names, const double *r
 }
 
 /* Ask for the node at rest when that is not known for this model. */
-static int learn_idle(struct power_source *s, const char *const *names, size_t n, const char *model, struct err *e)
+static int learn_idle(struct power_source *s, const char *const *names, size_t n, const char *model,
+                      struct err *e)
 {
         const double zeros[FEATURE_N] = { 0 };
         struct answer idle;
@@ -266,8 +271,8 @@ static int learn_idle(struct power_source *s, const char *const *names, size_t n
         return 0;
 }
 
-static void fill_reading(const struct power_source *s, size_t c, const struct answer *answer, uint64_t duration_ns,
-                         struct power_reading *ret)
+static void fill_reading(const struct power_source *s, size_t c, const struct answer *answer,
+                         uint64_t duration_ns, struct power_reading *ret)
 {
         double seconds = (double)duration_ns / 1e9, watts = answer->watts[c];
 
@@ -286,15 +291,16 @@ static void name_readings(const struct power_source *s, int error, struct power_
                 bool platform = !strcmp(s->energy_source->components[c], "platform");
 
                 (void)snprintf(ret[c].source, sizeof(ret[c].source), "estimate");
-                (void)snprintf(ret[c].component, sizeof(ret[c].component), "%s", s->energy_source->components[c]);
+                (void)snprintf(ret[c].component, sizeof(ret[c].component), "%s",
+                               s->energy_source->components[c]);
                 (void)snprintf(ret[c].unit, sizeof(ret[c].unit), "%s", platform ? "estimator0" : "0");
                 ret[c].provenance = PROVENANCE_ESTIMATED;
                 ret[c].error = error;
         }
 }
 
-static int estimate_read(struct power_source *s, const struct power_context *context, struct power_reading *ret,
-                         struct err *e)
+static int estimate_read(struct power_source *s, const struct power_context *context,
+                         struct power_reading *ret, struct err *e)
 {
         const char *names[FEATURE_N];
         double rates[FEATURE_N];

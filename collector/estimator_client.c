@@ -109,7 +109,9 @@ static int receive(int fd, uint64_t deadline_ns, struct buf *reply, json_t **ret
                 if (n == 0 && reply->size == 0)
                         return err_set(e, -EPIPE, "closed without a reply");
                 if (n == 0)
-                        return complete(reply, ret, e) ? 0 : err_set(e, -EBADMSG, "the reply is not a JSON object");
+                        return complete(reply, ret, e)
+                                       ? 0
+                                       : err_set(e, -EBADMSG, "the reply is not a JSON object");
                 if (errno == EINTR)
                         continue;
                 if (errno != EAGAIN)
@@ -120,7 +122,8 @@ static int receive(int fd, uint64_t deadline_ns, struct buf *reply, json_t **ret
         }
 }
 
-static int exchange(const char *path, const struct buf *request, struct buf *reply, json_t **ret, struct err *e)
+static int exchange(const char *path, const struct buf *request, struct buf *reply, json_t **ret,
+                    struct err *e)
 {
         uint64_t deadline_ns = clock_monotonic_ns() + ESTIMATOR_TIMEOUT_MS * NS_PER_MS;
         CLEANUP(closep) int fd = -1;

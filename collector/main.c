@@ -29,7 +29,7 @@ struct collector {
         struct server *server; /* NULL: nothing is served */
         struct window_lookup lookup;
         struct collector_stats stats;
-        struct buf text;       /* of /metrics */
+        struct buf text; /* of /metrics */
         struct log_limit feature_warning, power_warning, store_warning;
         int timer_fd, signal_fd;
 };
@@ -49,7 +49,8 @@ static void warn_limited(struct log_limit *limit, const char *what, const struct
 {
         if (!log_limit_ok(limit, WARN_PERIOD_NS))
                 return;
-        log_warning("%s: %s (%llu more since the last warning)", what, e->text, (unsigned long long)limit->suppressed);
+        log_warning("%s: %s (%llu more since the last warning)", what, e->text,
+                    (unsigned long long)limit->suppressed);
         limit->suppressed = 0;
 }
 
@@ -86,7 +87,8 @@ static int open_store(struct collector *c, bool corrupt, struct err *e)
 
         r = store_open(&options, &c->machine, c->window, &c->store, &opening, e);
         if (*opening.moved_aside)
-                (void)log_error(0, "corrupt database moved to '%s': %s", opening.moved_aside, opening.corruption.text);
+                (void)log_error(0, "corrupt database moved to '%s': %s", opening.moved_aside,
+                                opening.corruption.text);
         if (r < 0)
                 return r;
         log_info("%s an epoch in '%s'", opening.continued ? "continuing" : "beginning", options.path);
@@ -192,7 +194,8 @@ static int open_server(struct collector *c, struct err *e)
         if (r < 0)
                 return r;
         if (listen_address_parse(c->options->metrics_listen, &address, NULL) == 0 && !address.loopback)
-                log_warning("metrics.listen %s is not a loopback address: anyone who can reach it can read what runs here",
+                log_warning("metrics.listen %s is not a loopback address: anyone who can reach it can read "
+                            "what runs here",
                             c->options->metrics_listen);
         log_info("metrics at http://%s/metrics", server_address(c->server));
         return 0;
@@ -267,7 +270,8 @@ static int run_run(const void *options, int argc, char **argv)
         (void)argv;
         buf_init(&c.text, METRICS_TEXT_MAX);
         if (c.options->interval_ms > WRAP_RISK_MS)
-                log_warning("sampling.interval is over 2 minutes: a RAPL counter may wrap unseen on a large machine");
+                log_warning("sampling.interval is over 2 minutes: a RAPL counter may wrap unseen on a large "
+                            "machine");
         r = open_signals(&c.signal_fd, &e);
         if (r == 0)
                 r = set_up(&c, &e);
@@ -286,7 +290,8 @@ static int run_run(const void *options, int argc, char **argv)
 /* ---- once, status, sensors ---- */
 
 /* Two samples, so far apart. */
-static int sample_twice(struct sampler *s, struct window *w, long long interval_ms, struct sample *ret, struct err *e)
+static int sample_twice(struct sampler *s, struct window *w, long long interval_ms, struct sample *ret,
+                        struct err *e)
 {
         CLEANUP(closep) int timer_fd = -1;
         struct pollfd timer = { .events = POLLIN };

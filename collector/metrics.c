@@ -90,7 +90,11 @@ static struct container_labels labels_of(const struct entity *entity)
         bool system = !strcmp(entity->key, ENTITY_SYSTEM), kernel = !strcmp(entity->key, ENTITY_KERNEL);
         const char *name = system || kernel ? entity->key : "";
 
-        return (struct container_labels){ entity->key, name, system ? "system" : kernel ? "kernel" : "", name };
+        return (struct container_labels){ entity->key, name,
+                                          system   ? "system"
+                                          : kernel ? "kernel"
+                                                   : "",
+                                          name };
 }
 
 static void container_sample(struct buf *out, const char *name, const struct entity *entity, const char *mode,
@@ -142,14 +146,16 @@ static void write_container_energy(struct buf *out, const struct window *w)
                 if (!s)
                         continue;
                 (void)snprintf(name, sizeof(name), "kepler_container_%s_joules_total", split_names[c]);
-                prom_family(out, name, "counter", "Dynamic energy of the container since the collector started");
+                prom_family(out, name, "counter",
+                            "Dynamic energy of the container since the collector started");
                 for (size_t i = 0; i < w->n; i++)
                         container_sample(out, name, w->entities[i], "dynamic", source_of(s),
                                          JOULES(w->entities[i]->energy_total_uj[c]));
         }
 }
 
-/* Kepler's sum of a container: package, dram and what the platform draws beyond them. Idle energy is nobody's. */
+/* Kepler's sum of a container: package, dram and what the platform draws beyond them. Idle energy is
+ * nobody's. */
 static void write_container_joules(struct buf *out, const struct window *w)
 {
         static const char name[] = "kepler_container_joules_total";
@@ -169,7 +175,8 @@ static void write_unattributed(struct buf *out, const struct window *w)
         static const char name[] = "wattloop_unattributed_joules_total";
 
         prom_family(out, name, "counter",
-                    "Energy of the node that belongs to no container: idle energy, and dynamic energy without activity");
+                    "Energy of the node that belongs to no container: idle energy, and dynamic energy "
+                    "without activity");
         for (int c = 0; c < SPLIT_N; c++) {
                 const struct sensor *s = split_sensor(w, (enum split_component)c);
                 const struct prom_label labels[] = { { "attribution", "ratio" },
@@ -184,7 +191,8 @@ static void write_unattributed(struct buf *out, const struct window *w)
 
 /* ---- information ---- */
 
-/* Kepler's name for where power comes from: the sensor, "estimator", or ours where it is simulated or virtual. */
+/* Kepler's name for where power comes from: the sensor, "estimator", or ours where it is simulated or
+ * virtual. */
 static const char *power_source_name(const struct window *w, enum split_component c)
 {
         const struct sensor *s = split_sensor(w, c);
@@ -264,13 +272,13 @@ static void write_collector(struct buf *out, const struct window *w, const struc
         single(out, "wattloop_collector_feature_errors_total", "counter",
                "Ticks at which features could not be read; their time went into the next interval",
                (double)s->feature_errors);
-        single(out, "wattloop_collector_power_errors_total", "counter", "Failed reads of a whole power source",
-               (double)s->power_errors);
+        single(out, "wattloop_collector_power_errors_total", "counter",
+               "Failed reads of a whole power source", (double)s->power_errors);
         single(out, "wattloop_collector_store_errors_total", "counter",
                "Ticks that could not be stored; their time went into the next stored interval",
                (double)s->store_errors);
-        single(out, "wattloop_collector_dropped_events_total", "counter", "Events that the feature source lost",
-               (double)s->dropped_events);
+        single(out, "wattloop_collector_dropped_events_total", "counter",
+               "Events that the feature source lost", (double)s->dropped_events);
         single(out, "wattloop_collector_overflowed_total", "counter",
                "Activities counted as system_processes because there were too many containers",
                (double)w->overflowed);

@@ -17,9 +17,9 @@ struct collector_stats {
         uint64_t power_errors;   /* reads of a whole power source that failed */
         uint64_t store_errors;   /* intervals that could not be stored at once */
         uint64_t dropped_events;
-        uint64_t tick_ns;        /* the last tick's work */
+        uint64_t tick_ns; /* the last tick's work */
 };
 
 /* Failure (out of memory, too large) is sticky in `out`. */
-void metrics_write(const struct window *window, const struct machine *machine, const struct collector_stats *stats,
-                   struct buf *out);
+void metrics_write(const struct window *window, const struct machine *machine,
+                   const struct collector_stats *stats, struct buf *out);

@@ -18,7 +18,8 @@ const struct option options_table[] = {
         { "procfs_root", OPTION_STRING, FIELD(procfs_root), "/proc", 0, 0, NULL,
           "directory read in place of /proc" },
         { "sysfs_root", OPTION_STRING, FIELD(sysfs_root), "/sys", 0, 0, NULL,
-          "directory read in place of /sys, for power only if it has no fs/cgroup; power from a plain directory is "
+          "directory read in place of /sys, for power only if it has no fs/cgroup; power from a plain "
+          "directory is "
           "recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
@@ -29,11 +30,12 @@ const struct option options_table[] = {
         { "estimate.weight", OPTION_STRING, FIELD(estimate_weight), "", 0, 0, NULL,
           "weight JSON file to evaluate in process, read again when it changes; empty: none" },
         { "estimate.energy_source", OPTION_ENUM, FIELD(estimate_energy_source), "rapl-sysfs", 0, 0,
-          options_energy_sources, "which components are estimated: rapl-sysfs (package, dram, ...) or acpi (platform)" },
+          options_energy_sources,
+          "which components are estimated: rapl-sysfs (package, dram, ...) or acpi (platform)" },
         { "store.path", OPTION_STRING, FIELD(store_path), "/var/lib/wattloop/samples.db", 0, 0, NULL,
           "database of samples; empty: nothing is stored" },
-        { "store.retention_age", OPTION_DURATION, FIELD(retention_age_ms), "7d", 60000, 10.0 * 365 * 86400e3, NULL,
-          "samples older than this are removed once every destination has acknowledged them" },
+        { "store.retention_age", OPTION_DURATION, FIELD(retention_age_ms), "7d", 60000, 10.0 * 365 * 86400e3,
+          NULL, "samples older than this are removed once every destination has acknowledged them" },
         { "store.retention_size", OPTION_SIZE, FIELD(retention_size), "1GiB", 1 << 20, 1e15, NULL,
           "size above which the oldest samples are removed, acknowledged or not" },
         { "metrics.listen", OPTION_STRING, FIELD(metrics_listen), "127.0.0.1:8888", 0, 0, NULL,
@@ -49,9 +51,12 @@ int options_check(const void *options, struct err *e)
         bool configured = *o->estimate_socket || *o->estimate_weight;
 
         if (string_list_has(&o->power_sources, "estimate") && !configured)
-                return err_set(e, -EINVAL, "power.sources lists estimate, which needs estimate.socket or estimate.weight");
+                return err_set(
+                        e, -EINVAL,
+                        "power.sources lists estimate, which needs estimate.socket or estimate.weight");
         if (*o->estimate_socket && *o->estimate_weight)
-                return err_set(e, -EINVAL, "estimate.socket and estimate.weight are both set; one of them decides");
+                return err_set(e, -EINVAL,
+                               "estimate.socket and estimate.weight are both set; one of them decides");
         if (!*o->procfs_root || !*o->sysfs_root)
                 return err_set(e, -EINVAL, "procfs_root and sysfs_root must not be empty");
         if (*o->metrics_listen)

@@ -12,13 +12,13 @@ struct options {
         char *sysfs_root;
         int features_source; /* enum features_choice */
         struct string_list power_sources;
-        char *estimate_socket;     /* "" unset */
-        char *estimate_weight;     /* "" unset */
+        char *estimate_socket;      /* "" unset */
+        char *estimate_weight;      /* "" unset */
         int estimate_energy_source; /* index into options_energy_sources */
-        char *store_path;          /* "" off */
+        char *store_path;           /* "" off */
         long long retention_age_ms;
-        long long retention_size;  /* bytes */
-        char *metrics_listen;      /* "" off */
+        long long retention_size; /* bytes */
+        char *metrics_listen;     /* "" off */
         bool json;
 };
 

@@ -17,29 +17,30 @@ struct power_reading {
         char component[SENSOR_TEXT_MAX]; /* "package", "dram", "platform", … */
         char unit[SENSOR_TEXT_MAX];      /* "0", "energy1" */
         enum provenance provenance;
-        bool valid;        /* false: could not be read this time: a gap */
-        int error;         /* not valid: why, a negative errno; 0: the first read, or a counter that was reset */
-        double energy_uj;  /* since the last read */
-        uint64_t covered_ns; /* the time energy_uj covers: longer than the interval when a counter could not be
-                                read before and has caught up; 0: the interval */
-        double idle_uj;    /* part of energy_uj known to be idle; negative: not known, the window decides */
-        char model[160];   /* estimated: "NAME ID"; else "" */
-        char model_provenance[16]; /* what the model was trained on: "measured", "simulated"; "" not estimated */
+        bool valid; /* false: could not be read this time: a gap */
+        int error;  /* not valid: why, a negative errno; 0: the first read, or a counter that was reset */
+        double energy_uj;    /* since the last read */
+        uint64_t covered_ns; /* the time energy_uj covers: longer than the interval when a counter could not
+                                be read before and has caught up; 0: the interval */
+        double idle_uj;      /* part of energy_uj known to be idle; negative: not known, the window decides */
+        char model[160];     /* estimated: "NAME ID"; else "" */
+        char model_provenance[16]; /* what the model was trained on: "measured", "simulated"; "" not estimated
+                                    */
 };
 
 /* What a model-based source needs: the node's features over the interval, as deltas. */
 struct power_context {
-        uint64_t duration_ns;              /* since the last read */
-        const uint64_t *node_delta;        /* [FEATURE_N] */
-        const bool *measured;              /* [FEATURE_N]: false: NULL */
+        uint64_t duration_ns;       /* since the last read */
+        const uint64_t *node_delta; /* [FEATURE_N] */
+        const bool *measured;       /* [FEATURE_N]: false: NULL */
 };
 
 struct power_source;
 struct power_source_options {
         const char *sysfs_root;
         const char *procfs_root;
-        const char *estimator_socket;   /* estimate: unix socket; "" unset */
-        const char *estimate_weight;    /* estimate: weight JSON file evaluated in process; "" unset */
+        const char *estimator_socket;       /* estimate: unix socket; "" unset */
+        const char *estimate_weight;        /* estimate: weight JSON file evaluated in process; "" unset */
         const char *estimate_energy_source; /* "rapl-sysfs" or "acpi" */
 };
 
@@ -48,7 +49,8 @@ struct power_source_ops {
         /* -ENOENT: no such sensor here (normal on most machines); -EACCES and others: there, but refused. */
         int (*open)(const struct power_source_options *options, struct power_source **ret, struct err *e);
         /* Fill at most SENSORS_MAX readings; returns how many, or a negative errno when the source as a whole
-         * cannot be read (counted and retried at the next tick). The first read sets the base: nothing valid. */
+         * cannot be read (counted and retried at the next tick). The first read sets the base: nothing valid.
+         */
         int (*read)(struct power_source *source, const struct power_context *context,
                     struct power_reading *ret, struct err *e);
         void (*close)(struct power_source *source);
@@ -76,7 +78,8 @@ struct power_set {
 };
 const struct power_source_ops *power_source_find(const char *name);
 /* Opens the named sources, in that order; what cannot be opened is told in its state. When none of them could
- * be opened and an estimator socket or a weight file is configured, `estimate` is opened though not listed. */
+ * be opened and an estimator socket or a weight file is configured, `estimate` is opened though not listed.
+ */
 void power_open(const char *const *names, size_t n, const struct power_source_options *options,
                 struct power_set *ret);
 size_t power_usable(const struct power_set *set);

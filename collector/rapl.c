@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RAPL through the powercap tree: <sysfs_root>/class/powercap/intel-rapl:N and its sub-zones. Zones are known by
- * their names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot be
- * read for a moment is a gap, and the next good reading carries the energy of the gap as well, so that totals
- * stay exact; a counter that was reset loses its gap. Files are opened anew each time, because a zone may vanish
- * and return, and a simulated tree may replace them by rename. */
+/* RAPL through the powercap tree: <sysfs_root>/class/powercap/intel-rapl:N and its sub-zones. Zones are known
+ * by their names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot
+ * be read for a moment is a gap, and the next good reading carries the energy of the gap as well, so that
+ * totals stay exact; a counter that was reset loses its gap. Files are opened anew each time, because a zone
+ * may vanish and return, and a simulated tree may replace them by rename. */
 #include "collector/power.h"
 
 #include <ctype.h>
@@ -16,21 +16,21 @@
 #include "common/file.h"
 
 #define RAPL_DEPTH_MAX 3
-/* No zone draws more: a counter that went down counts as wrapped only when that implies less than this, else as
- * reset. Also bounds the gap that a zone can bridge before it may have wrapped unseen. */
+/* No zone draws more: a counter that went down counts as wrapped only when that implies less than this, else
+ * as reset. Also bounds the gap that a zone can bridge before it may have wrapped unseen. */
 #define RAPL_WATTS_MAX 2000.0
 
 struct rapl_zone {
         char dir[PATH_MAX];
-        char id[SENSOR_TEXT_MAX];        /* "intel-rapl:0:1" */
-        char name[SENSOR_TEXT_MAX];      /* "dram" */
+        char id[SENSOR_TEXT_MAX];   /* "intel-rapl:0:1" */
+        char name[SENSOR_TEXT_MAX]; /* "dram" */
         char component[SENSOR_TEXT_MAX];
         char unit[SENSOR_TEXT_MAX];
         enum provenance provenance;
-        unsigned long long range_uj;     /* the counter's largest value; 0 unknown */
+        unsigned long long range_uj; /* the counter's largest value; 0 unknown */
         unsigned long long last_uj;
-        bool based;                      /* last_uj is a reading */
-        uint64_t elapsed_ns;             /* since last_uj was read */
+        bool based;          /* last_uj is a reading */
+        uint64_t elapsed_ns; /* since last_uj was read */
 };
 
 struct power_source {
@@ -145,7 +145,8 @@ static bool name_zone(const struct power_source *s, struct rapl_zone *z)
         return true;
 }
 
-/* Two zones of one name (dies before Linux 5.3 told them apart, psys of two sockets) must not share a series. */
+/* Two zones of one name (dies before Linux 5.3 told them apart, psys of two sockets) must not share a series.
+ */
 static void make_units_unique(struct power_source *s)
 {
         for (int i = 0; i < s->n; i++) {
@@ -231,8 +232,10 @@ static int check_access(struct power_source *s, const char *procfs_root, struct 
         if (readable)
                 return 0;
         if (refused == -EACCES || refused == -EPERM)
-                return err_set(e, -EACCES, "'%s' may be read by root only: run as root, or give the collector's "
-                                           "group read access to it", path);
+                return err_set(e, -EACCES,
+                               "'%s' may be read by root only: run as root, or give the collector's "
+                               "group read access to it",
+                               path);
         return err_set(e, refused, "cannot read '%s': %s", path, strerror(-refused));
 }
 
@@ -279,7 +282,8 @@ static int counter_delta(const struct rapl_zone *z, unsigned long long now_uj, d
         return 0;
 }
 
-/* After a gap the counter may have wrapped more than once. A single interval is trusted: the reader chose it. */
+/* After a gap the counter may have wrapped more than once. A single interval is trusted: the reader chose it.
+ */
 static bool gap_too_long(const struct rapl_zone *z, uint64_t duration_ns)
 {
         return z->elapsed_ns > duration_ns && z->range_uj &&

@@ -42,16 +42,18 @@ static json_t *entity_json(const struct window *w, const struct entity *entity)
 
         for (int c = 0; c < SPLIT_N; c++)
                 if (w->split[c].source >= 0)
-                        (void)json_object_set_new(watts, split_names[c],
-                                                  json_real(milli(entity->energy_uj[c] * 1e3 / (double)w->last_ns)));
+                        (void)json_object_set_new(
+                                watts, split_names[c],
+                                json_real(milli(entity->energy_uj[c] * 1e3 / (double)w->last_ns)));
         (void)json_object_set_new(object, "dynamic_watts", watts);
         return object;
 }
 
 static json_t *power_json(const struct power_reading *reading, double watts, double idle_watts)
 {
-        json_t *object = json_pack("{s:s, s:s, s:s, s:s}", "source", reading->source, "component", reading->component,
-                                   "unit", reading->unit, "provenance", provenance_names[reading->provenance]);
+        json_t *object =
+                json_pack("{s:s, s:s, s:s, s:s}", "source", reading->source, "component", reading->component,
+                          "unit", reading->unit, "provenance", provenance_names[reading->provenance]);
 
         (void)json_object_set_new(object, "watts", isnan(watts) ? json_null() : json_real(milli(watts)));
         if (!isnan(idle_watts))
@@ -73,11 +75,11 @@ int report_once(const struct window *w, const struct machine *machine, const cha
                 (void)json_array_append_new(power, power_json(&s->reading, s->valid ? s->watts : (double)NAN,
                                                               s->valid ? s->idle_watts : (double)NAN));
         }
-        return print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "node_name", machine->node_name,
-                                    "node_id", machine->node_id, "feature_source", feature_source, "start_ms",
-                                    (json_int_t)w->start_ms, "end_ms", (json_int_t)w->end_ms, "duration_ns",
-                                    (json_int_t)w->last_ns, "node", usage_json(w->measured, w->delta), "entities",
-                                    entities, "power", power));
+        return print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "node_name",
+                                    machine->node_name, "node_id", machine->node_id, "feature_source",
+                                    feature_source, "start_ms", (json_int_t)w->start_ms, "end_ms",
+                                    (json_int_t)w->end_ms, "duration_ns", (json_int_t)w->last_ns, "node",
+                                    usage_json(w->measured, w->delta), "entities", entities, "power", power));
 }
 
 /* ---- status ---- */
@@ -116,20 +118,21 @@ int report_status(const json_t *status, bool as_json)
         printf("file:      %lld intervals, %lld usage rows, %lld power rows, %lld entities, %lld bytes\n",
                number(file, "intervals"), number(file, "usage_rows"), number(file, "power_rows"),
                number(file, "entities"), number(file, "bytes"));
-        printf("retention: removed up to interval %lld, %lld of them unsent\n", number(retention, "removed_up_to"),
-               number(retention, "removed_unsent"));
+        printf("retention: removed up to interval %lld, %lld of them unsent\n",
+               number(retention, "removed_up_to"), number(retention, "removed_unsent"));
         if (last) {
                 print_time("last:      ended ", number(last, "end_ms"));
                 printf(" (%.1f s ago), %.3f s long, features from %s\n", (double)number(last, "age_ms") / 1e3,
                        (double)number(last, "duration_ns") / 1e9, text(last, "feature_source"));
         }
-        json_array_foreach(json_object_get(status, "epochs"), i, row) {
+        json_array_foreach (json_object_get(status, "epochs"), i, row) {
                 print_time("epoch:     ", number(row, "started_ms"));
                 printf(" %s, %lld intervals\n", text(row, "epoch"), number(row, "intervals"));
         }
-        json_array_foreach(json_object_get(status, "sensors"), i, row)
-                printf("sensor:    %s %s %s (%s)%s\n", text(row, "source"), text(row, "component"), text(row, "unit"),
-                       text(row, "provenance"), number(row, "in_last") ? "" : ", not in the last interval");
+        json_array_foreach (json_object_get(status, "sensors"), i, row)
+                printf("sensor:    %s %s %s (%s)%s\n", text(row, "source"), text(row, "component"),
+                       text(row, "unit"), text(row, "provenance"),
+                       number(row, "in_last") ? "" : ", not in the last interval");
         return fflush(stdout) != 0 ? -EIO : 0;
 }
 
@@ -161,9 +164,9 @@ static int print_sensors_json(const struct power_set *power, const struct sample
         }
         for (size_t i = 0; i < power->n; i++)
                 if (!power->states[i].source)
-                        (void)json_array_append_new(refused,
-                                                    json_pack("{s:s, s:s}", "source", power->states[i].ops->name,
-                                                              "error", power->states[i].error.text));
+                        (void)json_array_append_new(refused, json_pack("{s:s, s:s}", "source",
+                                                                       power->states[i].ops->name, "error",
+                                                                       power->states[i].error.text));
         return print_json(json_pack("{s:o, s:o}", "sensors", found, "refused", refused));
 }
 
@@ -177,13 +180,14 @@ int report_sensors(const struct power_set *power, const struct sample *sample, b
                 printf("%-10s %-8s %-12s %-9s ", reading->source, reading->component, reading->unit,
                        provenance_names[reading->provenance]);
                 if (reading->valid)
-                        printf("%.3f W%s%s\n", watts_of(reading, sample->duration_ns), *reading->model ? " by " : "",
-                               reading->model);
+                        printf("%.3f W%s%s\n", watts_of(reading, sample->duration_ns),
+                               *reading->model ? " by " : "", reading->model);
                 else
                         printf("no reading: %s\n", why_not(reading));
         }
         for (size_t i = 0; i < power->n; i++)
                 if (!power->states[i].source)
-                        printf("%-10s not used: %s\n", power->states[i].ops->name, power->states[i].error.text);
+                        printf("%-10s not used: %s\n", power->states[i].ops->name,
+                               power->states[i].error.text);
         return fflush(stdout) != 0 ? -EIO : 0;
 }

@@ -44,7 +44,8 @@ static int open_features(struct sampler *s, const struct options *o, struct err 
         int r = -ENOENT;
 
         for (size_t i = 0; i < ARRAY_SIZE(feature_sources); i++) {
-                bool is_auto = o->features_source == FEATURES_AUTO, last = i + 1 == ARRAY_SIZE(feature_sources);
+                bool is_auto = o->features_source == FEATURES_AUTO,
+                     last = i + 1 == ARRAY_SIZE(feature_sources);
 
                 if (!is_auto && (int)feature_sources[i].choice != o->features_source)
                         continue;

@@ -13,9 +13,9 @@ int sampler_open(const struct options *options, struct sampler **ret, struct err
 void sampler_close(struct sampler *sampler);
 CLEANUP_DEFINE(struct sampler *, sampler_close);
 
-/* The first read sets the base: its duration_ns is 0. A failure costs nothing: the next sample covers its time.
- * ret points into the sampler until the next read. A power source that failed is told in ret_power_failed and its
- * words in `e`; the sample is good all the same. */
+/* The first read sets the base: its duration_ns is 0. A failure costs nothing: the next sample covers its
+ * time. ret points into the sampler until the next read. A power source that failed is told in
+ * ret_power_failed and its words in `e`; the sample is good all the same. */
 int sampler_read(struct sampler *sampler, struct sample *ret, int *ret_power_failed, struct err *e);
 
 const char *sampler_feature_source(const struct sampler *sampler); /* "bpf", "proc" */

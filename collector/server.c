@@ -23,12 +23,14 @@ static bool is_loopback(const struct sockaddr *address)
 {
         if (address->sa_family == AF_INET)
                 return ntohl(((const struct sockaddr_in *)address)->sin_addr.s_addr) >> 24 == 127;
-        return address->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
+        return address->sa_family == AF_INET6 &&
+               IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
 int listen_address_parse(const char *text, struct listen_address *ret, struct err *e)
 {
-        struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE, .ai_socktype = SOCK_STREAM };
+        struct addrinfo hints = { .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE,
+                                  .ai_socktype = SOCK_STREAM };
         struct addrinfo *found = NULL;
         const char *colon = strrchr(text, ':');
         char host[128];
@@ -70,11 +72,13 @@ static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned i
         return answer(connection, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
-static const char front_page[] = "<!DOCTYPE html><title>wattloop-collector</title>\n<h1>wattloop-collector</h1>\n"
-                                 "<p><a href=\"/metrics\">metrics</a> <a href=\"/healthz\">healthz</a></p>\n";
+static const char front_page[] =
+        "<!DOCTYPE html><title>wattloop-collector</title>\n<h1>wattloop-collector</h1>\n"
+        "<p><a href=\"/metrics\">metrics</a> <a href=\"/healthz\">healthz</a></p>\n";
 
-static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url, const char *method,
-                              const char *version, const char *data, size_t *data_size, void **request)
+static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
+                              const char *method, const char *version, const char *data, size_t *data_size,
+                              void **request)
 {
         const struct server *s = context;
         static char seen;
@@ -92,11 +96,13 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
                 return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
         if (!strcmp(url, "/metrics"))
-                return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", s->text, s->size);
+                return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", s->text,
+                              s->size);
         if (!strcmp(url, "/healthz"))
                 return answer_text(connection, MHD_HTTP_OK, "ok");
         if (!strcmp(url, "/"))
-                return answer(connection, MHD_HTTP_OK, "text/html; charset=utf-8", front_page, sizeof(front_page) - 1);
+                return answer(connection, MHD_HTTP_OK, "text/html; charset=utf-8", front_page,
+                              sizeof(front_page) - 1);
         return answer_text(connection, MHD_HTTP_NOT_FOUND, "not found\n");
 }
 
@@ -126,7 +132,8 @@ static int listen_on(const char *text, int *ret_fd, struct err *e)
         fd = socket(a.address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (fd < 0)
                 return err_sys(e, "metrics.listen: no socket");
-        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)); /* else a restart waits for old peers */
+        (void)setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on,
+                         sizeof(on)); /* else a restart waits for old peers */
         if (bind(fd, (struct sockaddr *)&a.address, a.size) < 0 || listen(fd, BACKLOG) < 0)
                 return err_sys(e, "metrics.listen: cannot listen on '%s'", text);
         *ret_fd = TAKE_FD(fd);
@@ -147,8 +154,8 @@ int server_open(const char *listen_text, struct server **ret, struct err *e)
                 return r;
         describe_address(fd, s->address, sizeof(s->address));
         s->daemon = MHD_start_daemon(MHD_USE_EPOLL, 0, NULL, NULL, handle, s, MHD_OPTION_LISTEN_SOCKET, fd,
-                                     MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
-                                     CONNECTION_TIMEOUT_S, MHD_OPTION_END);
+                                     MHD_OPTION_CONNECTION_LIMIT, CONNECTIONS_MAX,
+                                     MHD_OPTION_CONNECTION_TIMEOUT, CONNECTION_TIMEOUT_S, MHD_OPTION_END);
         if (!s->daemon)
                 return err_set(e, -EIO, "cannot start the HTTP server on '%s'", listen_text);
         (void)TAKE_FD(fd); /* the daemon's now */

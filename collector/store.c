@@ -15,17 +15,26 @@
 #include "samples_sql.h"
 #include "schema/samples.h"
 
-#define BUSY_MS             2000
-#define RETAIN_PER_TICK     16    /* intervals removed at most with each one appended */
-#define VACUUM_PAGES        256   /* given back per tick while the file is over its size */
-#define ENTITIES_PRUNE_MIN  20000 /* below that many, entities without rows are left alone */
-#define PRUNE_PERIOD_MS     (INT64_C(24) * 3600 * 1000)
-#define MACHINE_JSON_MAX    ((size_t)16 << 10)
+#define BUSY_MS            2000
+#define RETAIN_PER_TICK    16    /* intervals removed at most with each one appended */
+#define VACUUM_PAGES       256   /* given back per tick while the file is over its size */
+#define ENTITIES_PRUNE_MIN 20000 /* below that many, entities without rows are left alone */
+#define PRUNE_PERIOD_MS    (INT64_C(24) * 3600 * 1000)
+#define MACHINE_JSON_MAX   ((size_t)16 << 10)
 
 enum statement {
-        ADD_INTERVAL, ADD_ENTITY, ADD_USAGE, ADD_SENSOR, ADD_POWER,
-        FIND_TOTALS, FIND_POWER,
-        OLDEST, NEWEST_ID, PAGES, REMOVE, NOTE_REMOVED,
+        ADD_INTERVAL,
+        ADD_ENTITY,
+        ADD_USAGE,
+        ADD_SENSOR,
+        ADD_POWER,
+        FIND_TOTALS,
+        FIND_POWER,
+        OLDEST,
+        NEWEST_ID,
+        PAGES,
+        REMOVE,
+        NOTE_REMOVED,
         STATEMENTS,
 };
 
@@ -37,25 +46,31 @@ static const char *const sql[STATEMENTS] = {
         [ADD_INTERVAL] = "INSERT INTO interval (epoch_id, start_ms, end_ms, duration_ns, measured_ns, "
                          "feature_source, definition) VALUES (?, ?, ?, ?, ?, ?, 'exact')",
         /* the no-op update makes RETURNING give the row that was there */
-        [ADD_ENTITY] = "INSERT INTO entity (kind, key, cgroup, pod_name, container_name, container_namespace) "
-                       "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET key = excluded.key "
-                       "RETURNING entity_id",
-        [ADD_USAGE] = "INSERT INTO usage (interval_id, entity_id, " TOTALS ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [ADD_ENTITY] =
+                "INSERT INTO entity (kind, key, cgroup, pod_name, container_name, container_namespace) "
+                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET key = excluded.key "
+                "RETURNING entity_id",
+        [ADD_USAGE] = "INSERT INTO usage (interval_id, entity_id, " TOTALS
+                      ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [ADD_SENSOR] = "INSERT INTO sensor (source, component, unit, provenance) VALUES (?, ?, ?, ?) "
                        "ON CONFLICT (source, component, unit, provenance) DO UPDATE SET unit = excluded.unit "
                        "RETURNING sensor_id",
-        [ADD_POWER] = "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (?, ?, ?, ?, ?)",
-        /* both walk back from the newest interval and stop at the first hit */
-        [FIND_TOTALS] = "SELECT " TOTALS " FROM usage WHERE interval_id >= ?1 AND entity_id = "
-                        "(SELECT entity_id FROM entity WHERE kind = 'container' AND key = ?2) "
-                        "ORDER BY interval_id DESC LIMIT 1",
-        [FIND_POWER] = "SELECT p.energy_uj, p.idle_uj, i.duration_ns FROM power p JOIN interval i USING (interval_id) "
-                       "WHERE p.interval_id >= ?1 AND p.sensor_id = (SELECT sensor_id FROM sensor WHERE source = ?2 "
-                       "AND component = ?3 AND unit = ?4 AND provenance = ?5) ORDER BY p.interval_id DESC LIMIT 2",
+        [ADD_POWER] = "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (?, ?, "
+                      "?, ?, ?)",
+        /* both walk back from the newest interval and stop at the first hit; unknown ones walk nowhere */
+        [FIND_TOTALS] = "SELECT " TOTALS " FROM entity e CROSS JOIN usage u ON u.entity_id = e.entity_id "
+                        "WHERE u.interval_id >= ?1 AND e.kind = 'container' AND e.key = ?2 "
+                        "ORDER BY u.interval_id DESC LIMIT 1",
+        [FIND_POWER] = "SELECT p.energy_uj, p.idle_uj, i.duration_ns FROM sensor s "
+                       "CROSS JOIN power p ON p.sensor_id = s.sensor_id "
+                       "CROSS JOIN interval i ON i.interval_id = p.interval_id "
+                       "WHERE p.interval_id >= ?1 AND s.source = ?2 AND s.component = ?3 AND s.unit = ?4 "
+                       "AND s.provenance = ?5 ORDER BY p.interval_id DESC LIMIT 2",
         [OLDEST] = "SELECT interval_id, end_ms FROM interval ORDER BY interval_id LIMIT ?1",
         [NEWEST_ID] = "SELECT max(interval_id) FROM interval",
-        [PAGES] = "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, "
-                  "pragma_page_size",
+        [PAGES] =
+                "SELECT page_count, freelist_count, page_size FROM pragma_page_count, pragma_freelist_count, "
+                "pragma_page_size",
         [REMOVE] = "DELETE FROM interval WHERE interval_id <= ?1",
         [NOTE_REMOVED] = "UPDATE retention SET removed_up_to = max(removed_up_to, ?1), "
                          "removed_unsent = removed_unsent + ?2",
@@ -69,7 +84,7 @@ struct store {
         char feature_source[16];
         int64_t retention_age_ms, retention_size;
         int64_t epoch_id;
-        int64_t first_id;      /* the epoch's intervals are from here on */
+        int64_t first_id; /* the epoch's intervals are from here on */
         int64_t next_prune_ms;
 };
 
@@ -151,14 +166,14 @@ static int prepare_all(struct store *s, struct err *e)
 
 /* What the file says about its last epoch. */
 struct last_epoch {
-        int64_t epoch_id; /* 0: none */
+        int64_t epoch_id;                 /* 0: none */
         int64_t interval_id, measured_ns; /* its last interval; 0: none */
         int64_t newest_id, end_ms;        /* the file's last interval */
-        bool same;        /* this boot of this machine, by the same feature source */
+        bool same;                        /* this boot of this machine, by the same feature source */
 };
 
-/* An epoch goes on while boot, machine and feature source are the same: another source counts other things, so
- * its totals are not a continuation. */
+/* An epoch goes on while boot, machine and feature source are the same: another source counts other things,
+ * so its totals are not a continuation. */
 static int find_last(struct store *s, const struct machine *machine, struct last_epoch *ret, struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *epoch = NULL;
@@ -166,8 +181,10 @@ static int find_last(struct store *s, const struct machine *machine, struct last
         int r;
 
         memset(ret, 0, sizeof(*ret));
-        r = db_prepare(s->db, "SELECT epoch_id, boot_id = ?1 AND node_id = ?2 FROM epoch ORDER BY epoch_id DESC LIMIT 1",
-                       &epoch, e);
+        r = db_prepare(
+                s->db,
+                "SELECT epoch_id, boot_id = ?1 AND node_id = ?2 FROM epoch ORDER BY epoch_id DESC LIMIT 1",
+                &epoch, e);
         if (r < 0)
                 return r;
         bind_text(epoch, 1, machine->boot_id);
@@ -178,8 +195,10 @@ static int find_last(struct store *s, const struct machine *machine, struct last
         ret->epoch_id = sqlite3_column_int64(epoch, 0);
         ret->same = sqlite3_column_int(epoch, 1) != 0;
 
-        r = db_prepare(s->db, "SELECT interval_id, end_ms, measured_ns, feature_source = ?1, epoch_id FROM interval "
-                              "ORDER BY interval_id DESC LIMIT 1", &interval, e);
+        r = db_prepare(s->db,
+                       "SELECT interval_id, end_ms, measured_ns, feature_source = ?1, epoch_id FROM interval "
+                       "ORDER BY interval_id DESC LIMIT 1",
+                       &interval, e);
         if (r < 0)
                 return r;
         bind_text(interval, 1, s->feature_source);
@@ -211,7 +230,8 @@ static int machine_json(const struct machine *machine, struct buf *out, struct e
 {
         CLEANUP(json_decrefp) json_t *object = machine_spec_to_json(&machine->spec);
 
-        if (!object || json_object_set_new(object, "cpu_architecture", json_string(machine->cpu_architecture)) < 0 ||
+        if (!object ||
+            json_object_set_new(object, "cpu_architecture", json_string(machine->cpu_architecture)) < 0 ||
             json_write(object, out) < 0)
                 return err_set(e, -ENOMEM, "cannot describe the machine");
         return 0;
@@ -229,8 +249,10 @@ static int add_epoch(struct store *s, const struct machine *machine, int64_t now
         if (r == 0)
                 r = machine_json(machine, &json, e);
         if (r == 0)
-                r = db_prepare(s->db, "INSERT INTO epoch (epoch, boot_id, node_id, node_name, started_ms, machine) "
-                                      "VALUES (?, ?, ?, ?, ?, ?)", &stmt, e);
+                r = db_prepare(s->db,
+                               "INSERT INTO epoch (epoch, boot_id, node_id, node_name, started_ms, machine) "
+                               "VALUES (?, ?, ?, ?, ?, ?)",
+                               &stmt, e);
         if (r == 0) {
                 bind_text(stmt, 1, epoch);
                 bind_text(stmt, 2, machine->boot_id);
@@ -259,8 +281,10 @@ static int load_totals(struct store *s, int64_t interval_id, struct window *wind
         uint64_t total[FEATURE_N];
         int r;
 
-        r = db_prepare(s->db, "SELECT kind, key, cgroup, " TOTALS " FROM usage JOIN entity USING (entity_id) "
-                              "WHERE interval_id = ?1", &stmt, e);
+        r = db_prepare(s->db,
+                       "SELECT kind, key, cgroup, " TOTALS " FROM usage JOIN entity USING (entity_id) "
+                       "WHERE interval_id = ?1",
+                       &stmt, e);
         if (r < 0)
                 return r;
         (void)sqlite3_bind_int64(stmt, 1, interval_id);
@@ -358,7 +382,8 @@ int store_open(const struct store_options *o, const struct machine *machine, str
         else
                 r = try_open(o, machine, window, ret, &ret_opening->continued, &ret_opening->corruption);
         if (r == -EBADMSG) {
-                r = move_aside(o->path, o->now_ms, ret_opening->moved_aside, sizeof(ret_opening->moved_aside), e);
+                r = move_aside(o->path, o->now_ms, ret_opening->moved_aside, sizeof(ret_opening->moved_aside),
+                               e);
                 return r < 0 ? r : try_open(o, machine, window, ret, &ret_opening->continued, e);
         }
         return r < 0 ? err_set(e, r, "%s", ret_opening->corruption.text) : 0;
@@ -503,8 +528,8 @@ static int query_row(sqlite3_stmt *stmt, int64_t *ret, int n, struct err *e)
         return r;
 }
 
-/* Acknowledged by every destination up to here; INT64_MAX when there is no destination. An acknowledgement of an
- * epoch that is not in this file is about another file. */
+/* Acknowledged by every destination up to here; INT64_MAX when there is no destination. An acknowledgement of
+ * an epoch that is not in this file is about another file. */
 static int acknowledged(struct store *s, int64_t *ret, struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
@@ -556,7 +581,8 @@ static int choose_removal(struct store *s, int64_t now_ms, bool too_big, int64_t
         return r < 0 ? r : 0;
 }
 
-/* Remove a few of the oldest intervals when there are reasons to: the newest always stays, it holds the totals. */
+/* Remove a few of the oldest intervals when there are reasons to: the newest always stays, it holds the
+ * totals. */
 static int retain(struct store *s, int64_t now_ms, struct err *e)
 {
         int64_t pages[3] = { 0 }, newest = 0, last = 0, unsent = 0;
@@ -587,14 +613,15 @@ static void shrink(struct store *s)
         int64_t pages[3] = { 0 };
         char pragma[64];
 
-        if (query_row(s->stmt[PAGES], pages, 3, NULL) <= 0 || pages[0] * pages[2] <= s->retention_size || pages[1] == 0)
+        if (query_row(s->stmt[PAGES], pages, 3, NULL) <= 0 || pages[0] * pages[2] <= s->retention_size ||
+            pages[1] == 0)
                 return;
         (void)snprintf(pragma, sizeof(pragma), "PRAGMA incremental_vacuum(%d)", VACUUM_PAGES);
         (void)db_exec(s->db, pragma, NULL);
 }
 
-/* Once a day: entities that no row refers to, when they have become many. Foreign keys are off meanwhile, because
- * checking them would search all usage for each. */
+/* Once a day: entities that no row refers to, when they have become many. Foreign keys are off meanwhile,
+ * because checking them would search all usage for each. */
 static void prune_entities(struct store *s, struct window *w, int64_t now_ms)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
@@ -603,8 +630,8 @@ static void prune_entities(struct store *s, struct window *w, int64_t now_ms)
         if (now_ms < s->next_prune_ms)
                 return;
         s->next_prune_ms = now_ms + PRUNE_PERIOD_MS;
-        if (db_prepare(s->db, "SELECT count(*) FROM entity", &stmt, NULL) < 0 || query_row(stmt, &n, 1, NULL) <= 0 ||
-            n < ENTITIES_PRUNE_MIN)
+        if (db_prepare(s->db, "SELECT count(*) FROM entity", &stmt, NULL) < 0 ||
+            query_row(stmt, &n, 1, NULL) <= 0 || n < ENTITIES_PRUNE_MIN)
                 return;
         (void)db_exec(s->db, "PRAGMA foreign_keys = OFF", NULL);
         (void)db_exec(s->db, "DELETE FROM entity WHERE entity_id NOT IN (SELECT entity_id FROM usage)", NULL);
@@ -665,8 +692,8 @@ int store_restore_entity(void *store, const char *key, uint64_t ret_total[FEATUR
 }
 
 /* The lowest power so far is what the last interval's idle energy was made from. */
-int store_restore_sensor(void *store, const struct power_reading *sensor, double *ret_energy_uj, double *ret_idle_uj,
-                         double *ret_min_watts)
+int store_restore_sensor(void *store, const struct power_reading *sensor, double *ret_energy_uj,
+                         double *ret_idle_uj, double *ret_min_watts)
 {
         struct store *s = store;
         sqlite3_stmt *stmt = s->stmt[FIND_POWER];
@@ -691,81 +718,4 @@ int store_restore_sensor(void *store, const struct power_reading *sensor, double
         }
         (void)sqlite3_reset(stmt);
         return r;
-}
-
-/* ---- status ---- */
-
-static int query_json(sqlite3 *db, const char *query, int64_t parameter, json_t **ret, struct err *e)
-{
-        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
-        json_t *rows = json_array();
-        int r;
-
-        r = db_prepare(db, query, &stmt, e);
-        if (r == 0 && sqlite3_bind_parameter_count(stmt))
-                (void)sqlite3_bind_int64(stmt, 1, parameter);
-        while (r >= 0 && (r = db_step(stmt, e)) > 0) {
-                json_t *row = json_object();
-
-                for (int i = 0; i < sqlite3_column_count(stmt); i++) {
-                        const char *text = (const char *)sqlite3_column_text(stmt, i);
-                        bool number = sqlite3_column_type(stmt, i) == SQLITE_INTEGER;
-
-                        (void)json_object_set_new(row, sqlite3_column_name(stmt, i),
-                                                  number ? json_integer(sqlite3_column_int64(stmt, i)) :
-                                                  text   ? json_string(text) :
-                                                           json_null());
-                }
-                (void)json_array_append_new(rows, row);
-        }
-        if (r < 0) {
-                json_decref(rows);
-                return r;
-        }
-        *ret = rows;
-        return 0;
-}
-
-static const struct {
-        const char *name;
-        const char *query;
-        bool one; /* a single row, taken out of its array */
-} status_queries[] = {
-        { "file", "SELECT (SELECT count(*) FROM interval) AS intervals, (SELECT count(*) FROM usage) AS usage_rows, "
-                  "(SELECT count(*) FROM power) AS power_rows, (SELECT count(*) FROM entity) AS entities, "
-                  "(SELECT page_count * page_size FROM pragma_page_count, pragma_page_size) AS bytes", true },
-        { "retention", "SELECT removed_up_to, removed_unsent FROM retention", true },
-        { "last", "SELECT interval_id, start_ms, end_ms, ?1 - end_ms AS age_ms, duration_ns, feature_source, definition "
-                  "FROM interval ORDER BY interval_id DESC LIMIT 1", true },
-        { "epochs", "SELECT epoch, boot_id, node_name, started_ms, (SELECT count(*) FROM interval i WHERE i.epoch_id = "
-                    "e.epoch_id) AS intervals FROM epoch e ORDER BY epoch_id DESC LIMIT 20", false },
-        { "sensors", "SELECT source, component, unit, provenance, (SELECT count(*) FROM power p WHERE p.sensor_id = "
-                     "s.sensor_id AND p.interval_id = (SELECT max(interval_id) FROM interval)) AS in_last "
-                     "FROM sensor s ORDER BY source, component, unit", false },
-};
-
-int store_status(const char *path, int64_t now_ms, json_t **ret, struct err *e)
-{
-        CLEANUP(db_closep) sqlite3 *db = NULL;
-        CLEANUP(json_decrefp) json_t *status = json_object();
-        int r;
-
-        r = db_open(path, DB_READ_ONLY, &migrations, BUSY_MS, &db, NULL, e);
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(status_queries); i++) {
-                json_t *rows;
-
-                r = query_json(db, status_queries[i].query, now_ms, &rows, e);
-                if (r < 0)
-                        break;
-                if (status_queries[i].one) {
-                        (void)json_object_set(status, status_queries[i].name, json_array_get(rows, 0));
-                        json_decref(rows);
-                } else {
-                        (void)json_object_set_new(status, status_queries[i].name, rows);
-                }
-        }
-        if (r < 0)
-                return r;
-        *ret = TAKE(status);
-        return 0;
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* samples.db (contract 1): the one owner of the file. One transaction per interval; nothing that was stored is
- * lost when the program is killed. The only file of the collector that contains SQL. */
+/* samples.db (contract 1): the one owner of the file. One transaction per interval; nothing that was stored
+ * is lost when the program is killed. SQL is in
+ * store.c (the owner) and store_status.c (a reader) only. */
 #pragma once
 
 #include <jansson.h>
@@ -17,20 +18,20 @@ struct store_options {
         const char *feature_source; /* "bpf", "proc" */
         int64_t now_ms;             /* wall clock */
         int64_t retention_age_ms;
-        int64_t retention_size;     /* bytes */
-        bool corrupt;               /* it is known to be: start anew whatever opening it says */
+        int64_t retention_size; /* bytes */
+        bool corrupt;           /* it is known to be: start anew whatever opening it says */
 };
 
 /* How opening went, for the caller to tell. */
 struct store_opening {
-        bool continued;             /* an epoch of this boot goes on */
-        char moved_aside[4200];     /* "" or where a corrupt file went */
-        struct err corruption;      /* why it did */
+        bool continued;         /* an epoch of this boot goes on */
+        char moved_aside[4200]; /* "" or where a corrupt file went */
+        struct err corruption;  /* why it did */
 };
 
-/* Open or create the file and put the totals of a continued epoch into `window`. A corrupt file is moved aside
- * with its -wal and -shm. -EPROTO: made by a newer version or another program; -EWOULDBLOCK: another collector
- * writes it. */
+/* Open or create the file and put the totals of a continued epoch into `window`. A corrupt file is moved
+ * aside with its -wal and -shm. -EPROTO: made by a newer version or another program; -EWOULDBLOCK: another
+ * collector writes it. */
 int store_open(const struct store_options *options, const struct machine *machine, struct window *window,
                struct store **ret, struct store_opening *ret_opening, struct err *e);
 void store_close(struct store *store);

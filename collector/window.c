@@ -44,6 +44,8 @@ void window_reset(struct window *w)
                 free(w->entities[i]);
         w->n = 0;
         w->n_sensors = 0;
+        for (int c = 0; c < SPLIT_N; c++)
+                w->split[c].source = -1;
         memset(w->total, 0, sizeof(w->total));
         w->node_store_id = 0;
         w->measured_ns = 0;
@@ -123,7 +125,8 @@ static int add_entity(struct window *w, const char *key, const char *cgroup, str
         return 1;
 }
 
-int window_restore_entity(struct window *w, const char *key, const char *cgroup, const uint64_t total[FEATURE_N])
+int window_restore_entity(struct window *w, const char *key, const char *cgroup,
+                          const uint64_t total[FEATURE_N])
 {
         struct entity *entity;
         int r = add_entity(w, key, cgroup, &entity);
@@ -135,7 +138,8 @@ int window_restore_entity(struct window *w, const char *key, const char *cgroup,
 }
 
 /* The entity that a cgroup's activity belongs to; NULL when not even system_processes fits. */
-static struct entity *entity_of(struct window *w, const struct cgroup_usage *row, const struct window_lookup *lookup)
+static struct entity *entity_of(struct window *w, const struct cgroup_usage *row,
+                                const struct window_lookup *lookup)
 {
         const struct cgroup_info *info = NULL;
         const char *key = row->kernel ? ENTITY_KERNEL : ENTITY_SYSTEM, *cgroup = "";
@@ -155,7 +159,8 @@ static struct entity *entity_of(struct window *w, const struct cgroup_usage *row
                 r = add_entity(w, key, "", &entity);
         }
         if (r > 0 && lookup->restore_entity)
-                (void)lookup->restore_entity(lookup->restore_context, key, entity->total); /* unknown: from zero */
+                (void)lookup->restore_entity(lookup->restore_context, key,
+                                             entity->total); /* unknown: from zero */
         return r < 0 ? NULL : entity;
 }
 
@@ -204,7 +209,8 @@ static struct sensor *sensor_of(struct window *w, const struct power_reading *re
         s = &w->sensors[w->n_sensors++];
         *s = (struct sensor){ .reading = *reading, .min_watts = NAN };
         if (lookup->restore_sensor)
-                (void)lookup->restore_sensor(lookup->restore_context, reading, &s->energy_uj, &s->idle_uj, &s->min_watts);
+                (void)lookup->restore_sensor(lookup->restore_context, reading, &s->energy_uj, &s->idle_uj,
+                                             &s->min_watts);
         return s;
 }
 
@@ -287,7 +293,8 @@ static void split_energy(struct window *w)
         }
 }
 
-void window_stamp(int64_t base_ms, int64_t wall_ms, uint64_t duration_ns, int64_t *ret_start_ms, int64_t *ret_end_ms)
+void window_stamp(int64_t base_ms, int64_t wall_ms, uint64_t duration_ns, int64_t *ret_start_ms,
+                  int64_t *ret_end_ms)
 {
         int64_t duration_ms = (int64_t)(duration_ns / NS_IN_MS), expected = base_ms + duration_ms;
         int64_t tolerance = duration_ms / 4 < STAMP_TOLERANCE_MS ? duration_ms / 4 : STAMP_TOLERANCE_MS;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Folds samples into what is recorded: totals since the epoch began, per entity and per sensor; the idle part of
- * each sensor's energy; and the split of the node's dynamic energy to entities. Pure: no clock, file or log; what
- * it must look up comes through callbacks. */
+/* Folds samples into what is recorded: totals since the epoch began, per entity and per sensor; the idle part
+ * of each sensor's energy; and the split of the node's dynamic energy to entities. Pure: no clock, file or
+ * log; what it must look up comes through callbacks. */
 #pragma once
 
 #include <stdbool.h>
@@ -26,11 +26,11 @@ struct entity {
         char key[ENTITY_KEY_MAX]; /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
         char cgroup[256];         /* path when it was first seen */
         uint64_t total[FEATURE_N];
-        uint64_t delta[FEATURE_N];  /* in the last sample */
-        double energy_uj[SPLIT_N];  /* dynamic energy of the last sample */
+        uint64_t delta[FEATURE_N];       /* in the last sample */
+        double energy_uj[SPLIT_N];       /* dynamic energy of the last sample */
         double energy_total_uj[SPLIT_N]; /* since the program started */
-        uint64_t idle_ns;         /* time since it was last active */
-        int64_t store_id;         /* the store's; 0 unknown */
+        uint64_t idle_ns;                /* time since it was last active */
+        int64_t store_id;                /* the store's; 0 unknown */
 };
 
 struct sensor {
@@ -42,32 +42,32 @@ struct sensor {
         int64_t store_id;
 };
 
-/* The split of one component's energy in the last sample. All of it goes somewhere: dynamic energy to entities by
- * their CPU time, idle energy and what has no owner to `unattributed`. */
+/* The split of one component's energy in the last sample. All of it goes somewhere: dynamic energy to
+ * entities by their CPU time, idle energy and what has no owner to `unattributed`. */
 struct split {
-        int source;                  /* index of the first of the sensors it comes from; -1: component not read */
-        double dynamic_uj, idle_uj;  /* the node's */
+        int source; /* index of the first of the sensors it comes from; -1: component not read */
+        double dynamic_uj, idle_uj; /* the node's */
         double unattributed_uj;
         double unattributed_total_uj;
 };
 
 struct window {
-        struct entity **entities;    /* owned, sorted by key */
+        struct entity **entities; /* owned, sorted by key */
         size_t n, cap;
         struct sensor sensors[SENSORS_MAX];
         size_t n_sensors;
         struct split split[SPLIT_N];
         bool measured[FEATURE_N];
-        uint64_t total[FEATURE_N];   /* the node: the sum of all entities, the forgotten included */
+        uint64_t total[FEATURE_N]; /* the node: the sum of all entities, the forgotten included */
         uint64_t delta[FEATURE_N];
         int64_t node_store_id;
 
-        int64_t base_ms;             /* wall clock where the interval that is not stored yet begins */
-        uint64_t pending_ns;         /* its duration up to the last sample */
-        uint64_t measured_ns;        /* of the epoch, up to base_ms */
-        int64_t start_ms, end_ms;    /* of the interval as it would be stored now */
-        uint64_t last_ns;            /* duration of the last sample */
-        uint64_t overflowed;         /* activities counted as system_processes because the window was full */
+        int64_t base_ms;          /* wall clock where the interval that is not stored yet begins */
+        uint64_t pending_ns;      /* its duration up to the last sample */
+        uint64_t measured_ns;     /* of the epoch, up to base_ms */
+        int64_t start_ms, end_ms; /* of the interval as it would be stored now */
+        uint64_t last_ns;         /* duration of the last sample */
+        uint64_t overflowed;      /* activities counted as system_processes because the window was full */
 };
 
 /* Where the window learns what it cannot know. */
@@ -75,12 +75,12 @@ struct window_lookup {
         /* What a cgroup is; never NULL. */
         const struct cgroup_info *(*cgroup)(void *cgroup_context, uint64_t cgroup_id);
         void *cgroup_context;
-        /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno (it
-         * then counts from zero). NULL: all are new. */
+        /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno
+         * (it then counts from zero). NULL: all are new. */
         int (*restore_entity)(void *restore_context, const char *key, uint64_t ret_total[FEATURE_N]);
         /* ret_min_watts is NaN when not known. */
-        int (*restore_sensor)(void *restore_context, const struct power_reading *sensor, double *ret_energy_uj,
-                              double *ret_idle_uj, double *ret_min_watts);
+        int (*restore_sensor)(void *restore_context, const struct power_reading *sensor,
+                              double *ret_energy_uj, double *ret_idle_uj, double *ret_min_watts);
         void *restore_context;
 };
 

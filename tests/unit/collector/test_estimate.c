@@ -18,14 +18,17 @@ static bool measured[FEATURE_N];
 static uint64_t delta[FEATURE_N];
 
 #define LINEAR(bias, weight)                                                                                 \
-        "{\"model_name\": \"SGDRegressorTrainer_3\", \"provenance\": \"simulated\", \"package\": {\"All_Weights\": "  \
+        "{\"model_name\": \"SGDRegressorTrainer_3\", \"provenance\": \"simulated\", \"package\": "           \
+        "{\"All_Weights\": "                                                                                 \
         "{\"Bias_Weight\": " bias ", \"Categorical_Variables\": {}, \"Numerical_Variables\": "               \
         "{\"bpf_cpu_time_ms\": {\"scale\": 1000.0, \"weight\": " weight "}}}}}"
 
 static struct power_source *open_with(const char *socket_path, const char *weight)
 {
-        const struct power_source_options options = { .sysfs_root = tree, .procfs_root = "/proc",
-                                                      .estimator_socket = socket_path, .estimate_weight = weight,
+        const struct power_source_options options = { .sysfs_root = tree,
+                                                      .procfs_root = "/proc",
+                                                      .estimator_socket = socket_path,
+                                                      .estimate_weight = weight,
                                                       .estimate_energy_source = "rapl-sysfs" };
         struct power_source *s = NULL;
 
@@ -59,7 +62,7 @@ static void a_weight_file_is_evaluated_on_rates_per_second(void **state)
         tree_write("weight.json", LINEAR("10.0", "20.0"));
         s = open_with("", tree_path("weight.json"));
         assert_int_equal(read_after(s, 0), 4);
-        assert_false(readings[0].valid); /* the base */
+        assert_false(readings[0].valid);      /* the base */
         delta[FEATURE_CPU_TIME] = 3 * SECOND; /* 1.5 CPUs for 2 s: 1500 ms/s */
         assert_int_equal(read_after(s, 2 * SECOND), 4);
         assert_true(readings[0].valid);
@@ -141,7 +144,7 @@ struct fake {
         pthread_t thread;
         const char *replies[8]; /* one per connection; NULL: close without one; "…": never an answer */
         int n;
-        json_t *requests[8];    /* owned */
+        json_t *requests[8]; /* owned */
 };
 
 static void *serve(void *context)
@@ -193,12 +196,14 @@ static void fake_stop(struct fake *f)
 }
 
 #define REPLY(package, dram)                                                                                 \
-        "{\"powers\": {\"package\": [" package "], \"dram\": [" dram "]}, \"msg\": \"\", \"core_ratio\": 1, "  \
+        "{\"powers\": {\"package\": [" package "], \"dram\": [" dram                                         \
+        "]}, \"msg\": \"\", \"core_ratio\": 1, "                                                             \
         "\"model\": \"XgboostFitTrainer_1\", \"id\": \"abc123\", \"provenance\": \"simulated\"}"
 
 static void the_socket_is_asked_with_measured_features_and_once_with_zeros(void **state)
 {
-        struct fake f = { .replies = { REPLY("41.5", "3.0"), REPLY("12.0", "4.0"), REPLY("30", "2") }, .n = 3 };
+        struct fake f = { .replies = { REPLY("41.5", "3.0"), REPLY("12.0", "4.0"), REPLY("30", "2") },
+                          .n = 3 };
         struct power_source *s;
         json_t *request;
 
@@ -304,8 +309,11 @@ static void a_silent_estimator_costs_half_a_second(void **state)
 static void estimate_is_used_when_no_sensor_is_found(void **state)
 {
         static const char *const names[] = { "rapl", "acpi" };
-        struct power_source_options options = { .sysfs_root = tree, .procfs_root = "/proc", .estimator_socket = "",
-                                                .estimate_weight = "", .estimate_energy_source = "rapl-sysfs" };
+        struct power_source_options options = { .sysfs_root = tree,
+                                                .procfs_root = "/proc",
+                                                .estimator_socket = "",
+                                                .estimate_weight = "",
+                                                .estimate_energy_source = "rapl-sysfs" };
         struct power_set set;
 
         (void)state;

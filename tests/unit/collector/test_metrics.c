@@ -51,11 +51,14 @@ static const struct cgroup_info *find_cgroup(void *context, uint64_t id)
         return &info;
 }
 
-static struct power_reading *power(const char *source, const char *component, enum provenance provenance, double watts)
+static struct power_reading *power(const char *source, const char *component, enum provenance provenance,
+                                   double watts)
 {
         struct power_reading *r = &readings[n_readings++];
 
-        *r = (struct power_reading){ .provenance = provenance, .valid = true, .energy_uj = watts * 1e6, .idle_uj = -1 };
+        *r = (struct power_reading){
+                .provenance = provenance, .valid = true, .energy_uj = watts * 1e6, .idle_uj = -1
+        };
         (void)snprintf(r->source, sizeof(r->source), "%s", source);
         (void)snprintf(r->component, sizeof(r->component), "%s", component);
         (void)snprintf(r->unit, sizeof(r->unit), "0");
@@ -66,8 +69,12 @@ static void fold(void)
 {
         static const bool measured[FEATURE_N] = { true, true };
         const struct window_lookup lookup = { .cgroup = find_cgroup };
-        const struct sample sample = { .duration_ns = SECOND, .wall_ms = window->base_ms + 1000, .usage = &usage,
-                                       .measured = measured, .readings = readings, .n_readings = n_readings };
+        const struct sample sample = { .duration_ns = SECOND,
+                                       .wall_ms = window->base_ms + 1000,
+                                       .usage = &usage,
+                                       .measured = measured,
+                                       .readings = readings,
+                                       .n_readings = n_readings };
 
         window_fold(window, &sample, &lookup);
         window_stored(window);
@@ -115,19 +122,25 @@ static void names_and_labels_are_keplers(void **state)
 {
         (void)state;
         play(PROVENANCE_MEASURED);
-        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"dynamic\",package=\"0\",source=\"rapl-sysfs\"} 40");
-        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"idle\",package=\"0\",source=\"rapl-sysfs\"} 20");
-        has("kepler_container_bpf_cpu_time_ms_total{container_id=\"c1\",container_name=\"\",container_namespace=\"\","
+        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"dynamic\",package=\"0\",source=\"rapl-"
+            "sysfs\"} 40");
+        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"idle\",package=\"0\",source=\"rapl-"
+            "sysfs\"} 20");
+        has("kepler_container_bpf_cpu_time_ms_total{container_id=\"c1\",container_name=\"\",container_"
+            "namespace=\"\","
             "pod_name=\"\",source=\"bpf\"} 300");
         has("kepler_container_bpf_page_cache_hit_total{container_id=\"c1\",container_name=\"\","
             "container_namespace=\"\",pod_name=\"\",source=\"bpf\"} 0.25");
         has("kepler_container_bpf_cpu_time_ms_total{container_id=\"system_processes\",container_name="
-            "\"system_processes\",container_namespace=\"system\",pod_name=\"system_processes\",source=\"bpf\"} 100");
-        has("kepler_container_package_joules_total{container_id=\"c1\",container_name=\"\",container_namespace=\"\","
+            "\"system_processes\",container_namespace=\"system\",pod_name=\"system_processes\",source="
+            "\"bpf\"} 100");
+        has("kepler_container_package_joules_total{container_id=\"c1\",container_name=\"\",container_"
+            "namespace=\"\","
             "mode=\"dynamic\",pod_name=\"\",source=\"rapl-sysfs\"} 30");
         has("kepler_container_joules_total{container_id=\"c1\",container_name=\"\",container_namespace=\"\","
             "mode=\"dynamic\",pod_name=\"\",source=\"\"} 30");
-        has("wattloop_unattributed_joules_total{attribution=\"ratio\",component=\"package\",source=\"rapl-sysfs\"} 20");
+        has("wattloop_unattributed_joules_total{attribution=\"ratio\",component=\"package\",source=\"rapl-"
+            "sysfs\"} 20");
         has("kepler_node_info{components_power_source=\"rapl-sysfs\",cpu_architecture=\"Zed \\\"Lake\\\"\","
             "platform_power_source=\"none\",source=\"os\"} 1");
         has("wattloop_collector_interval_end_seconds 1700000002.123");
@@ -154,7 +167,8 @@ static void an_estimate_names_its_model_and_what_it_was_trained_on(void **state)
         (void)snprintf(r->model_provenance, sizeof(r->model_provenance), "simulated");
         fold();
         written();
-        has("wattloop_estimate_info{id=\"0123abcd\",model=\"SGDRegressorTrainer_0\",provenance=\"simulated\"} 1");
+        has("wattloop_estimate_info{id=\"0123abcd\",model=\"SGDRegressorTrainer_0\",provenance=\"simulated\"}"
+            " 1");
         has("wattloop_node_watts{component=\"package\",source=\"estimate\",unit=\"0\"} 42");
         assert_non_null(strstr(text.data, "components_power_source=\"estimator\""));
 }
@@ -167,7 +181,8 @@ static void a_gap_has_no_watts(void **state)
         fold();
         written();
         has_not("wattloop_node_watts{");
-        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"dynamic\",package=\"0\",source=\"rapl-sysfs\"} 40");
+        has("kepler_node_package_joules_total{instance=\"n1\",mode=\"dynamic\",package=\"0\",source=\"rapl-"
+            "sysfs\"} 40");
 }
 
 static void psys_is_shown_but_is_no_platform(void **state)
@@ -178,7 +193,8 @@ static void psys_is_shown_but_is_no_platform(void **state)
         fold();
         written();
         has("wattloop_node_watts{component=\"psys\",source=\"rapl-sysfs\",unit=\"0\"} 70");
-        has("kepler_node_platform_joules_total{instance=\"n1\",mode=\"idle\",package=\"0\",source=\"acpi\"} 90");
+        has("kepler_node_platform_joules_total{instance=\"n1\",mode=\"idle\",package=\"0\",source=\"acpi\"} "
+            "90");
         has_not("kepler_node_psys");
         assert_non_null(strstr(text.data, "platform_power_source=\"acpi\""));
 }

@@ -5,9 +5,9 @@
 #include <fcntl.h>
 #include "tree.h"
 
-#define RANGE    262143328850ULL
-#define SECOND   UINT64_C(1000000000)
-#define CLASS    "class/powercap/"
+#define RANGE  262143328850ULL
+#define SECOND UINT64_C(1000000000)
+#define CLASS  "class/powercap/"
 
 static const struct power_source_ops *const rapl = &power_source_rapl;
 static struct power_reading readings[SENSORS_MAX];
@@ -126,7 +126,8 @@ static void links_and_other_layouts_show_each_zone_once(void **state)
         write_zone("intel-rapl-mmio/intel-rapl-mmio:0", "package-0", 1);
         write_zone("intel-rapl-mmio:0", "package-0", 1);
         assert_int_equal(symlink("intel-rapl/intel-rapl:0", tree_path(CLASS "intel-rapl:0")), 0);
-        assert_int_equal(symlink("intel-rapl/intel-rapl:0/intel-rapl:0:0", tree_path(CLASS "intel-rapl:0:0")), 0);
+        assert_int_equal(symlink("intel-rapl/intel-rapl:0/intel-rapl:0:0", tree_path(CLASS "intel-rapl:0:0")),
+                         0);
         s = open_tree();
         assert_int_equal(read_after(s, 0), 2);
         rapl->close(s);

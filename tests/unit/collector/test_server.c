@@ -37,7 +37,8 @@ static const char *ask(const char *request)
         assert_int_equal(connect(fd, (struct sockaddr *)&a.address, a.size), 0);
         assert_int_equal(send(fd, request, strlen(request), 0), strlen(request));
         for (;;) {
-                struct pollfd fds[] = { { .fd = fd, .events = POLLIN }, { .fd = server_fd(server), .events = POLLIN } };
+                struct pollfd fds[] = { { .fd = fd, .events = POLLIN },
+                                        { .fd = server_fd(server), .events = POLLIN } };
                 ssize_t n;
 
                 assert_true(poll(fds, 2, 5000) > 0);
@@ -81,9 +82,10 @@ static void other_requests_are_refused(void **state)
 {
         (void)state;
         assert_memory_equal(ask(REQUEST("GET /nothing")), "HTTP/1.1 404", 12);
-        assert_memory_equal(ask("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"),
-                            "HTTP/1.1 405", 12);
-        (void)ask("garbage\r\n\r\n"); /* an answer or none */
+        assert_memory_equal(
+                ask("POST /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 3\r\n\r\nabc"),
+                "HTTP/1.1 405", 12);
+        (void)ask("garbage\r\n\r\n");                                /* an answer or none */
         assert_non_null(strstr(ask(REQUEST("GET /healthz")), "ok")); /* still there */
 }
 
@@ -99,8 +101,9 @@ static void a_port_in_use_is_told(void **state)
 
 static void addresses_are_checked(void **state)
 {
-        static const char *const bad[] = { "8888", ":8888", "localhost:80", "127.0.0.1:", "127.0.0.1:http",
-                                           "127.0.0.1:99999999", "[::1]", "1.2.3.4.5:80" };
+        static const char *const bad[] = { "8888",       ":8888",          "localhost:80",
+                                           "127.0.0.1:", "127.0.0.1:http", "127.0.0.1:99999999",
+                                           "[::1]",      "1.2.3.4.5:80" };
         struct listen_address a;
 
         (void)state;
@@ -120,10 +123,8 @@ static void addresses_are_checked(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(metrics_are_the_published_text),
-                TEST(health_and_the_front_page_are_there),
-                TEST(other_requests_are_refused),
-                TEST(a_port_in_use_is_told),
+                TEST(metrics_are_the_published_text),    TEST(health_and_the_front_page_are_there),
+                TEST(other_requests_are_refused),        TEST(a_port_in_use_is_told),
                 cmocka_unit_test(addresses_are_checked),
         };
 

@@ -9,9 +9,9 @@
 #include "schema/samples.h"
 #include "tree.h"
 
-#define SECOND  UINT64_C(1000000000)
-#define BEGIN   INT64_C(1700000000000)
-#define DAY_MS  (INT64_C(24) * 3600 * 1000)
+#define SECOND UINT64_C(1000000000)
+#define BEGIN  INT64_C(1700000000000)
+#define DAY_MS (INT64_C(24) * 3600 * 1000)
 
 static struct machine machine;
 static struct window *window;
@@ -49,8 +49,11 @@ static int tear_down(void **state)
 
 static int try_open(const char *feature_source, int64_t retention_size, struct err *e)
 {
-        const struct store_options options = { .path = db_path, .feature_source = feature_source, .now_ms = wall_ms,
-                                               .retention_age_ms = 7 * DAY_MS, .retention_size = retention_size };
+        const struct store_options options = { .path = db_path,
+                                               .feature_source = feature_source,
+                                               .now_ms = wall_ms,
+                                               .retention_age_ms = 7 * DAY_MS,
+                                               .retention_size = retention_size };
 
         return store_open(&options, &machine, window, &store, &opening, e);
 }
@@ -90,12 +93,21 @@ static const struct cgroup_info *find_cgroup(void *context, uint64_t id)
 static int try_tick(uint64_t id, uint64_t cpu_ns, struct err *e)
 {
         static const bool measured[FEATURE_N] = { true, true, true, true, true };
-        const struct power_reading reading = { .source = "rapl-sysfs", .component = "package", .unit = "0",
-                                               .provenance = PROVENANCE_SIMULATED, .valid = !isnan(watts),
-                                               .energy_uj = watts * 1e6, .idle_uj = -1 };
-        const struct window_lookup lookup = { .cgroup = find_cgroup, .restore_entity = store_restore_entity,
-                                              .restore_sensor = store_restore_sensor, .restore_context = store };
-        struct sample sample = { .duration_ns = SECOND, .usage = &usage, .measured = measured, .readings = &reading,
+        const struct power_reading reading = { .source = "rapl-sysfs",
+                                               .component = "package",
+                                               .unit = "0",
+                                               .provenance = PROVENANCE_SIMULATED,
+                                               .valid = !isnan(watts),
+                                               .energy_uj = watts * 1e6,
+                                               .idle_uj = -1 };
+        const struct window_lookup lookup = { .cgroup = find_cgroup,
+                                              .restore_entity = store_restore_entity,
+                                              .restore_sensor = store_restore_sensor,
+                                              .restore_context = store };
+        struct sample sample = { .duration_ns = SECOND,
+                                 .usage = &usage,
+                                 .measured = measured,
+                                 .readings = &reading,
                                  .n_readings = 1 };
         int r;
 
@@ -147,15 +159,19 @@ static void an_interval_is_stored_with_totals_and_power(void **state)
         watts = 50;
         tick(2, 700);
         assert_int_equal(query("SELECT count(*) FROM interval"), 2);
-        assert_int_equal(query("SELECT cpu_time_ns FROM usage JOIN entity USING (entity_id) WHERE kind = 'node' "
-                               "ORDER BY interval_id DESC"), 1200);
+        assert_int_equal(
+                query("SELECT cpu_time_ns FROM usage JOIN entity USING (entity_id) WHERE kind = 'node' "
+                      "ORDER BY interval_id DESC"),
+                1200);
         assert_int_equal(CONTAINER_TOTAL("c1", 0), 500);
         assert_int_equal(query("SELECT count(*) FROM usage WHERE cpu_cycles IS NULL"), 5);
         assert_int_equal(query("SELECT energy_uj FROM power ORDER BY interval_id DESC"), 70000000);
         assert_int_equal(query("SELECT idle_uj FROM power ORDER BY interval_id DESC"), 40000000);
         assert_int_equal(query("SELECT max(measured_ns) FROM interval"), 2000000000);
-        assert_int_equal(query("SELECT count(*) FROM epoch WHERE length(epoch) = 32 AND json_extract(machine, "
-                               "'$.cores') = 4"), 1);
+        assert_int_equal(
+                query("SELECT count(*) FROM epoch WHERE length(epoch) = 32 AND json_extract(machine, "
+                      "'$.cores') = 4"),
+                1);
         assert_int_equal(query("SELECT count(*) FROM sensor WHERE provenance = 'simulated'"), 1);
 }
 
@@ -192,8 +208,10 @@ static void the_epoch_goes_on_after_a_restart_in_the_same_boot(void **state)
         assert_int_equal(CONTAINER_TOTAL("c2", 0), 40);
         assert_int_equal(CONTAINER_TOTAL("", 0), 1051); /* the node */
         assert_int_equal(query("SELECT energy_uj FROM power ORDER BY interval_id DESC"), 100000000);
-        assert_int_equal(query("SELECT idle_uj FROM power ORDER BY interval_id DESC"), 60000000); /* 10 W still */
-        assert_int_equal(query("SELECT start_ms FROM interval ORDER BY interval_id DESC"), stopped + 60000); /* a gap */
+        assert_int_equal(query("SELECT idle_uj FROM power ORDER BY interval_id DESC"),
+                         60000000); /* 10 W still */
+        assert_int_equal(query("SELECT start_ms FROM interval ORDER BY interval_id DESC"),
+                         stopped + 60000); /* a gap */
         assert_int_equal(query("SELECT measured_ns FROM interval ORDER BY interval_id DESC"), 4000000000);
 }
 
@@ -242,7 +260,8 @@ static void an_entity_that_was_forgotten_returns_with_its_total(void **state)
         tick(1, 30);
         assert_int_equal(CONTAINER_TOTAL("c1", 0), 530);
         /* deltas still add up: the view */
-        assert_int_equal(query("SELECT sum(cpu_time_ns) FROM usage_delta JOIN entity USING (entity_id) WHERE key = 'c1'"),
+        assert_int_equal(query("SELECT sum(cpu_time_ns) FROM usage_delta JOIN entity USING (entity_id) WHERE "
+                               "key = 'c1'"),
                          530);
 }
 
@@ -258,8 +277,10 @@ static void stamps_grow_when_the_clock_goes_back(void **state)
         tick(1, 1);
         tick(1, 1);
         assert_int_equal(query("SELECT count(*) FROM interval"), 4);
-        assert_int_equal(query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "
-                               "WHERE b.end_ms <= a.end_ms OR b.start_ms < a.end_ms"), 0);
+        assert_int_equal(
+                query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "
+                      "WHERE b.end_ms <= a.end_ms OR b.start_ms < a.end_ms"),
+                0);
 }
 
 static void a_corrupt_file_is_moved_aside(void **state)
@@ -277,8 +298,11 @@ static void a_corrupt_file_is_moved_aside(void **state)
 
 static void a_file_that_becomes_corrupt_can_be_replaced(void **state)
 {
-        struct store_options options = { .path = db_path, .feature_source = "bpf", .retention_age_ms = DAY_MS,
-                                         .retention_size = 1 << 30, .corrupt = true };
+        struct store_options options = { .path = db_path,
+                                         .feature_source = "bpf",
+                                         .retention_age_ms = DAY_MS,
+                                         .retention_size = 1 << 30,
+                                         .corrupt = true };
         struct err e = { 0 };
 
         (void)state;
@@ -351,8 +375,10 @@ static void a_full_disk_loses_nothing(void **state)
         assert_int_equal(query("SELECT sum(duration_ns) FROM interval"), 102 * (long long)SECOND);
         assert_int_equal(query("SELECT max(energy_uj) FROM power"), 102 * 20000000LL);
         /* no gap between any two */
-        assert_int_equal(query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "
-                               "WHERE b.start_ms <> a.end_ms"), 0);
+        assert_int_equal(
+                query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "
+                      "WHERE b.start_ms <> a.end_ms"),
+                0);
         restart();
         tick(2, 1);
         assert_int_equal(CONTAINER_TOTAL("", 0), 1106);
@@ -363,8 +389,10 @@ static void write_ack(const char *name, long long interval_id, const char *epoch
         char file[64], text[256];
 
         (void)snprintf(file, sizeof(file), "state/acks/%s.json", name);
-        (void)snprintf(text, sizeof(text), "{\"destination\": \"%s\", \"interval_id\": %lld, \"epoch\": \"%s\", "
-                                           "\"end_ms\": 1, \"acked_ms\": 2}", name, interval_id, epoch);
+        (void)snprintf(text, sizeof(text),
+                       "{\"destination\": \"%s\", \"interval_id\": %lld, \"epoch\": \"%s\", "
+                       "\"end_ms\": 1, \"acked_ms\": 2}",
+                       name, interval_id, epoch);
         tree_write(file, text);
 }
 
@@ -439,7 +467,8 @@ static void the_size_is_kept_even_if_unsent_intervals_must_go(void **state)
         write_ack("a", 1, epoch);
         for (uint64_t i = 0; i < 4000; i++)
                 tick(1 + i % 20, 1);
-        assert_true(query("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size") < budget * 5 / 4);
+        assert_true(query("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size") <
+                    budget * 5 / 4);
         assert_true(query("SELECT removed_unsent FROM retention") > 1000);
         assert_int_equal(query("SELECT removed_unsent + 1 = removed_up_to FROM retention"), 1);
         assert_int_equal(query("SELECT count(*) > 10 FROM interval"), 1);
@@ -456,10 +485,13 @@ static void status_tells_what_is_recorded(void **state)
         start();
         tick(1, 1);
         assert_int_equal(store_status(db_path, wall_ms + 5000, &status, &e), 0);
-        assert_int_equal(json_integer_value(json_object_get(json_object_get(status, "last"), "age_ms")), 5000);
-        assert_int_equal(json_integer_value(json_object_get(json_object_get(status, "file"), "intervals")), 1);
-        assert_string_equal(json_string_value(json_object_get(json_array_get(json_object_get(status, "sensors"), 0),
-                                                              "provenance")), "simulated");
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(status, "last"), "age_ms")),
+                         5000);
+        assert_int_equal(json_integer_value(json_object_get(json_object_get(status, "file"), "intervals")),
+                         1);
+        assert_string_equal(json_string_value(json_object_get(
+                                    json_array_get(json_object_get(status, "sensors"), 0), "provenance")),
+                            "simulated");
         assert_int_equal(json_array_size(json_object_get(status, "epochs")), 1);
 }
 

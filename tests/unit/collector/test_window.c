@@ -35,8 +35,8 @@ static int restore_c7(void *context, const char *key, uint64_t ret_total[FEATURE
         return 1;
 }
 
-static int restore_power(void *context, const struct power_reading *sensor, double *energy_uj, double *idle_uj,
-                         double *min_watts)
+static int restore_power(void *context, const struct power_reading *sensor, double *energy_uj,
+                         double *idle_uj, double *min_watts)
 {
         (void)context;
         (void)sensor;
@@ -78,8 +78,11 @@ static struct power_reading *power(const char *component, const char *unit, doub
 {
         struct power_reading *r = &readings[n_readings++];
 
-        *r = (struct power_reading){ .source = "rapl-sysfs", .provenance = PROVENANCE_MEASURED, .valid = true,
-                                     .energy_uj = watts * 1e6, .idle_uj = -1 };
+        *r = (struct power_reading){ .source = "rapl-sysfs",
+                                     .provenance = PROVENANCE_MEASURED,
+                                     .valid = true,
+                                     .energy_uj = watts * 1e6,
+                                     .idle_uj = -1 };
         (void)snprintf(r->component, sizeof(r->component), "%s", component);
         (void)snprintf(r->unit, sizeof(r->unit), "%s", unit);
         return r;
@@ -88,8 +91,12 @@ static struct power_reading *power(const char *component, const char *unit, doub
 /* Fold one second with what use() and power() have set, and start over. */
 static void fold_with(struct window *w, const struct window_lookup *l)
 {
-        const struct sample sample = { .duration_ns = SECOND, .wall_ms = wall_ms += 1000, .usage = &usage,
-                                       .measured = all_but_counters, .readings = readings, .n_readings = n_readings };
+        const struct sample sample = { .duration_ns = SECOND,
+                                       .wall_ms = wall_ms += 1000,
+                                       .usage = &usage,
+                                       .measured = all_but_counters,
+                                       .readings = readings,
+                                       .n_readings = n_readings };
 
         window_fold(w, &sample, l);
         usage_set_clear(&usage);
@@ -150,9 +157,11 @@ static void attributed_and_unattributed_power_equal_the_node(void **state)
                 (void)power("psys", "0", 500);
                 fold(w);
                 window_stored(w);
-                assert_float_equal((attributed(w, SPLIT_PACKAGE) + w->split[SPLIT_PACKAGE].unattributed_uj) / 1e6,
+                assert_float_equal((attributed(w, SPLIT_PACKAGE) + w->split[SPLIT_PACKAGE].unattributed_uj) /
+                                           1e6,
                                    3 * package, 0.001);
-                assert_float_equal((attributed(w, SPLIT_DRAM) + w->split[SPLIT_DRAM].unattributed_uj) / 1e6, dram, 0.001);
+                assert_float_equal((attributed(w, SPLIT_DRAM) + w->split[SPLIT_DRAM].unattributed_uj) / 1e6,
+                                   dram, 0.001);
                 assert_true(w->split[SPLIT_PACKAGE].unattributed_uj >= w->split[SPLIT_PACKAGE].idle_uj);
                 assert_int_equal(w->split[SPLIT_PLATFORM].source, -1); /* psys is no platform */
         }
@@ -246,7 +255,8 @@ static void the_first_source_of_a_component_is_split(void **state)
 
 static void what_returns_goes_on_from_its_total(void **state)
 {
-        const struct window_lookup known = { .cgroup = find_cgroup, .restore_entity = restore_c7,
+        const struct window_lookup known = { .cgroup = find_cgroup,
+                                             .restore_entity = restore_c7,
                                              .restore_sensor = restore_power };
         struct window *w = *state;
 
@@ -330,12 +340,12 @@ static void stamps_always_grow(void **state)
                 int64_t start, end;
         } cases[] = {
                 { 10000, 13000, 3 * SECOND, 10000, 13000 },
-                { 10000, 13020, 3 * SECOND, 10000, 13020 },          /* read a bit late */
-                { 10000, 12990, 3 * SECOND, 10000, 12990 },          /* slewed */
-                { 10000, 5000, 3 * SECOND, 10000, 13000 },           /* set back */
-                { 10000, 12000, 3 * SECOND, 10000, 13000 },          /* set back by less than the interval */
-                { 10000, 3613000, 3 * SECOND, 3610000, 3613000 },    /* set forward, or slept: a gap */
-                { 10000, 10000, 400000, 10000, 10001 },              /* shorter than the stamps can tell */
+                { 10000, 13020, 3 * SECOND, 10000, 13020 },       /* read a bit late */
+                { 10000, 12990, 3 * SECOND, 10000, 12990 },       /* slewed */
+                { 10000, 5000, 3 * SECOND, 10000, 13000 },        /* set back */
+                { 10000, 12000, 3 * SECOND, 10000, 13000 },       /* set back by less than the interval */
+                { 10000, 3613000, 3 * SECOND, 3610000, 3613000 }, /* set forward, or slept: a gap */
+                { 10000, 10000, 400000, 10000, 10001 },           /* shorter than the stamps can tell */
         };
 
         (void)state;
