@@ -25,9 +25,10 @@ static bool output_type_known(const char *name)
         return false;
 }
 
-/* The model for the request, or NULL after an error reply. A trainer is asked for as the model server's clients
- * do: by a text that the model's name contains. */
-static const struct loaded_model *choose_model(const struct answerer *a, const struct request *q, struct buf *out)
+/* The model for the request, or NULL after an error reply. A trainer is asked for as the model server's
+ * clients do: by a text that the model's name contains. */
+static const struct loaded_model *choose_model(const struct answerer *a, const struct request *q,
+                                               struct buf *out)
 {
         const struct loaded_model *l;
         struct err e;
@@ -39,7 +40,8 @@ static const struct loaded_model *choose_model(const struct answerer *a, const s
         }
         l = models_find(a->models, q->source, q->output_type);
         if (!l) {
-                (void)err_set(&e, 0, "no %s model for %.60s", q->output_type, q->source ? q->source : "rapl-sysfs");
+                (void)err_set(&e, 0, "no %s model for %.60s", q->output_type,
+                              q->source ? q->source : "rapl-sysfs");
                 (void)reply_rejected(out, NO_MODEL_PREFIX, e.text);
                 return NULL;
         }
@@ -52,8 +54,8 @@ static const struct loaded_model *choose_model(const struct answerer *a, const s
         return l;
 }
 
-static int predict(const struct answerer *a, const struct loaded_model *l, const struct request *q, struct buf *out,
-                   struct err *e)
+static int predict(const struct answerer *a, const struct loaded_model *l, const struct request *q,
+                   struct buf *out, struct err *e)
 {
         CLEANUP(freep) double *watts = NULL;
         size_t index[MODEL_FEATURES_MAX];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the text of a request to the text of its reply. The same code answers on the socket and in `predict`. */
+/* From the text of a request to the text of its reply. The same code answers on the socket and in `predict`.
+ */
 #pragma once
 
 #include "common/buf.h"

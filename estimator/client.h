@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One connection: bytes in, framed requests out to the service, replies back. Any number of requests, answered in
- * order; while a reply waits for its reader, nothing more is read, so a connection holds one reply at most. */
+/* One connection: bytes in, framed requests out to the service, replies back. Any number of requests,
+ * answered in order; while a reply waits for its reader, nothing more is read, so a connection holds one
+ * reply at most. */
 #pragma once
 
 #include <stdbool.h>
@@ -33,5 +34,6 @@ struct client {
 void client_init(struct client *client, int fd, size_t request_max);
 void client_done(struct client *client, const struct client_service *service);
 
-/* Do what epoll's `events` allow. Returns the events to wait for next, or negative: the connection is over. */
+/* Do what epoll's `events` allow. Returns the events to wait for next, or negative: the connection is over.
+ */
 int client_handle(struct client *client, uint32_t events, const struct client_service *service);

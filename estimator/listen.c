@@ -39,7 +39,8 @@ static int clear_path(const struct sockaddr_un *address, struct err *e)
         if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 || errno == EAGAIN)
                 return err_set(e, -EADDRINUSE, "another estimator is serving on '%s'", address->sun_path);
         if (errno != ECONNREFUSED)
-                return err_sys(e, "cannot tell whether another estimator is serving on '%s'", address->sun_path);
+                return err_sys(e, "cannot tell whether another estimator is serving on '%s'",
+                               address->sun_path);
         if (unlink(address->sun_path) < 0 && errno != ENOENT)
                 return err_sys(e, "cannot remove the old socket '%s'", address->sun_path);
         return 0;

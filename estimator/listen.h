@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Unix sockets that listen. A socket file that nobody answers on is left from a process that was killed; one that
- * is answered is never taken away. */
+/* Unix sockets that listen. A socket file that nobody answers on is left from a process that was killed; one
+ * that is answered is never taken away. */
 #pragma once
 
 #include <sys/types.h>
 #include "common/err.h"
 
 struct listener {
-        int fd;          /* non-blocking */
+        int fd;           /* non-blocking */
         const char *path; /* borrowed */
-        dev_t dev;       /* of the socket file that we made */
+        dev_t dev;        /* of the socket file that we made */
         ino_t ino;
 };
 

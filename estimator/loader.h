@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Loads sets of models on a thread of its own, one at a time, so that no request waits for a disk. A finished load
- * makes the loader's descriptor readable. */
+/* Loads sets of models on a thread of its own, one at a time, so that no request waits for a disk. A finished
+ * load makes the loader's descriptor readable. */
 #pragma once
 
 #include <pthread.h>

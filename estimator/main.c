@@ -19,7 +19,8 @@ static int run_predict(const void *options, int argc, char **argv)
 }
 
 static const struct command commands[] = {
-        { "serve", "", 0, 0, "answer power requests on a unix socket with the models of the store", run_serve },
+        { "serve", "", 0, 0, "answer power requests on a unix socket with the models of the store",
+          run_serve },
         { "predict", "ARCHIVE|WEIGHT.json|DIR", 1, 1,
           "answer the power requests on standard input, one per line, with one model", run_predict },
         { 0 },

@@ -6,7 +6,9 @@
 #include <sys/un.h>
 
 #define OPTION(key, type, member, fallback, min, max, help)                                                  \
-        { key, type, offsetof(struct options, member), fallback, min, max, NULL, help }
+        {                                                                                                    \
+                key, type, offsetof(struct options, member), fallback, min, max, NULL, help                  \
+        }
 
 const struct option options_table[] = {
         OPTION("socket.path", OPTION_STRING, socket_path, "/run/wattloop/estimator.sock", 0, 0,
@@ -24,7 +26,8 @@ const struct option options_table[] = {
         OPTION("limits.buffered", OPTION_SIZE, buffered_max, "256MiB", 1048576, 17179869184.0,
                "Bytes of requests that all clients together may have under way."),
         OPTION("limits.timeout", OPTION_DURATION, timeout_ms, "30s", 100, 86400000,
-               "Time for a request to arrive, for its reply to be read, and between two requests of a client."),
+               "Time for a request to arrive, for its reply to be read, and between two requests of a "
+               "client."),
         { 0 },
 };
 
@@ -66,7 +69,8 @@ int options_check(const void *options, struct err *e)
                 return err_set(e, -EINVAL, "compat_socket: is the same as socket.path");
         r = parse_mode(o->socket_mode, &mode);
         if (r < 0)
-                return err_set(e, r, "socket.mode: '%.20s' is not an octal mode such as \"0660\"", o->socket_mode);
+                return err_set(e, r, "socket.mode: '%.20s' is not an octal mode such as \"0660\"",
+                               o->socket_mode);
         r = check_path("socket.path", o->socket_path, e);
         if (r < 0)
                 return r;

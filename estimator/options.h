@@ -11,9 +11,10 @@ struct options {
         char *compat_socket; /* "": none */
         char *store_path;
         long long clients_max;
-        long long request_max;   /* bytes of one request */
-        long long buffered_max;  /* bytes of all requests that are not complete yet */
-        long long timeout_ms;    /* for a whole request to arrive, for its reply to be read, between two requests */
+        long long request_max;  /* bytes of one request */
+        long long buffered_max; /* bytes of all requests that are not complete yet */
+        long long timeout_ms; /* for a whole request to arrive, for its reply to be read, between two requests
+                               */
 };
 
 extern const struct option options_table[];

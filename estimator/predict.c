@@ -16,8 +16,8 @@ struct lines {
         struct buf in, reply;
         size_t line_max;
         size_t scanned; /* bytes of `in` that hold no line end */
-        bool skipping; /* the line is too long and was answered already */
-        bool failed;   /* a line was answered with an error */
+        bool skipping;  /* the line is too long and was answered already */
+        bool failed;    /* a line was answered with an error */
         FILE *out;
 };
 
@@ -36,7 +36,8 @@ static int write_reply(struct lines *l)
 static int refuse_line(struct lines *l, const char *text)
 {
         l->failed = true;
-        (void)reply_rejected(&l->reply, "failed to handle request: ", text); /* write_reply() sees a failure */
+        (void)reply_rejected(&l->reply,
+                             "failed to handle request: ", text); /* write_reply() sees a failure */
         return write_reply(l);
 }
 
@@ -47,7 +48,7 @@ static int answer_line(struct lines *l, const char *line, size_t size)
         int r;
 
         if (strspn(line, " \t\r") >= size)
-                return 0; /* a blank line asks nothing */
+                return 0;                           /* a blank line asks nothing */
         (void)frame_scan(&frame, line, size, &end); /* for the count; the parser judges the rest */
         if (frame.commas > REQUEST_VALUES_MAX)
                 return refuse_line(l, "request has too many values");

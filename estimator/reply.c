@@ -46,7 +46,8 @@ static void write_short(struct buf *out, double watts)
 {
         char text[32];
         uint64_t scaled = (uint64_t)llround(watts * SHORT_SCALE);
-        int n = snprintf(text, sizeof(text), "%" PRIu64 ".%04" PRIu64, scaled / SHORT_SCALE, scaled % SHORT_SCALE);
+        int n = snprintf(text, sizeof(text), "%" PRIu64 ".%04" PRIu64, scaled / SHORT_SCALE,
+                         scaled % SHORT_SCALE);
 
         while (text[n - 1] == '0' && text[n - 2] != '.')
                 n--;
@@ -67,8 +68,8 @@ static void write_watts(struct buf *out, double watts, enum reply_precision prec
                 (void)buf_puts(out, ".0");
 }
 
-static void write_component(struct buf *out, const struct model *model, size_t i, const double *watts, size_t n,
-                            enum reply_precision precision)
+static void write_component(struct buf *out, const struct model *model, size_t i, const double *watts,
+                            size_t n, enum reply_precision precision)
 {
         size_t components = model_components(model);
 

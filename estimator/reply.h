@@ -20,7 +20,7 @@ int reply_rejected(struct buf *out, const char *prefix, const char *text);
 int reply_unpredicted(struct buf *out, const char *text, double core_ratio);
 
 /* {"powers": {"package": [...], ...}, "msg": "", "core_ratio": r, "model": ..., "id": ..., "provenance": ...}
- * `watts` is n rows of the model's components. The keys behind core_ratio are left out where they would push the
- * reply over REPLY_GO_MAX; provenance also when it is "measured", id when it is empty. */
+ * `watts` is n rows of the model's components. The keys behind core_ratio are left out where they would push
+ * the reply over REPLY_GO_MAX; provenance also when it is "measured", id when it is empty. */
 int reply_powers(struct buf *out, const struct model *model, const char *id, const double *watts, size_t n,
                  double core_ratio, enum reply_precision precision);

@@ -23,9 +23,9 @@ static int check_keys(const json_t *document, struct err *e)
                 const char *name;
                 bool mandatory;
         } keys[] = {
-                { "metrics", true },          { "values", true },         { "output_type", true },
-                { "source", true },           { "system_features", true }, { "system_values", true },
-                { "trainer_name", false },    { "filter", false },
+                { "metrics", true },       { "values", true },          { "output_type", true },
+                { "source", true },        { "system_features", true }, { "system_values", true },
+                { "trainer_name", false }, { "filter", false },
         };
         size_t known = 0;
         const char *key;
@@ -40,7 +40,7 @@ static int check_keys(const json_t *document, struct err *e)
         }
         if (known == json_object_size(document))
                 return 0;
-        json_object_foreach((json_t *)(uintptr_t)document, key, value) { /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)document, key, value) { /* reads only */
                 size_t i = 0;
 
                 while (i < ARRAY_SIZE(keys) && strcmp(keys[i].name, key))
@@ -98,7 +98,8 @@ static bool system_number(const json_t *value, double *ret)
 }
 
 /* Names of all columns, and the values of the constant ones behind the metrics. */
-static int read_columns(struct request *q, const json_t *metrics, double constants[REQUEST_COLUMNS_MAX], struct err *e)
+static int read_columns(struct request *q, const json_t *metrics, double constants[REQUEST_COLUMNS_MAX],
+                        struct err *e)
 {
         const json_t *names = NULL, *values = NULL;
         int r;
@@ -113,8 +114,8 @@ static int read_columns(struct request *q, const json_t *metrics, double constan
         if (r < 0)
                 return r;
         if (json_array_size(values) < json_array_size(names))
-                return err_set(e, -EBADMSG, "%zu system_features, but %zu system_values", json_array_size(names),
-                               json_array_size(values));
+                return err_set(e, -EBADMSG, "%zu system_features, but %zu system_values",
+                               json_array_size(names), json_array_size(values));
 
         q->columns = calloc(REQUEST_COLUMNS_MAX, sizeof(*q->columns));
         if (!q->columns)
@@ -132,7 +133,8 @@ static int read_row(const json_t *row, size_t n, double *ret, struct err *e)
         if (!json_is_array(row))
                 return err_set(e, -EBADMSG, "a row of 'values' is not an array");
         if (json_array_size(row) != n)
-                return err_set(e, -EBADMSG, "a row has %zu values, but there are %zu metrics", json_array_size(row), n);
+                return err_set(e, -EBADMSG, "a row has %zu values, but there are %zu metrics",
+                               json_array_size(row), n);
         for (size_t i = 0; i < n; i++) {
                 const json_t *v = json_array_get(row, i);
 
@@ -143,7 +145,8 @@ static int read_row(const json_t *row, size_t n, double *ret, struct err *e)
         return 0;
 }
 
-static int read_rows(struct request *q, const json_t *values, size_t n_metrics, const double *constants, struct err *e)
+static int read_rows(struct request *q, const json_t *values, size_t n_metrics, const double *constants,
+                     struct err *e)
 {
         size_t n = json_array_size(values);
 
@@ -167,7 +170,8 @@ static int read_power_request(struct request *q, struct err *e)
 {
         const json_t *metrics = NULL, *values = NULL;
         double constants[REQUEST_COLUMNS_MAX];
-        const char *filter; /* checked for its type, otherwise not used: a store holds no candidates to choose from */
+        const char *filter; /* checked for its type, otherwise not used: a store holds no candidates to choose
+                               from */
         int r;
 
         r = check_keys(q->document, e);
@@ -189,7 +193,8 @@ static int read_power_request(struct request *q, struct err *e)
         r = read_columns(q, metrics, constants, e);
         if (r < 0)
                 return r;
-        /* Constant columns are not in the text: they must not multiply what the limit on values has allowed. */
+        /* Constant columns are not in the text: they must not multiply what the limit on values has allowed.
+         */
         if (json_array_size(values) * (q->n_columns + 1) > 2 * REQUEST_VALUES_MAX)
                 return err_set(e, -E2BIG, "more than %zu values", 2 * REQUEST_VALUES_MAX);
         return read_rows(q, values, json_array_size(metrics), constants, e);

@@ -7,7 +7,8 @@
 #include "common/err.h"
 
 #define REQUEST_COLUMNS_MAX 256
-#define REQUEST_VALUES_MAX  ((size_t)1 << 20) /* commas of a request, which bound what its parse tree takes */
+#define REQUEST_VALUES_MAX  ((size_t)1 << 20) /* commas of a request, which bound what its parse tree takes  \
+                                               */
 
 struct request {
         const char *command; /* NULL: a power request, to which the rest belongs */
@@ -21,7 +22,7 @@ struct request {
         json_t *document; /* owned; the strings above live in it */
 };
 
-/* Parse and check what upstream's sidecar checks: all keys known, the mandatory ones there, rows of equal length.
- * -EBADMSG with words; -E2BIG over a limit. On success release with request_done(). */
+/* Parse and check what upstream's sidecar checks: all keys known, the mandatory ones there, rows of equal
+ * length. -EBADMSG with words; -E2BIG over a limit. On success release with request_done(). */
 int request_parse(const char *text, size_t size, struct request *ret, struct err *e);
 void request_done(struct request *request);

@@ -21,8 +21,8 @@
 
 #define EVENTS_MAX      64
 #define LISTENERS_MAX   2
-#define FDS_OWN         32                       /* descriptors that are no clients */
-#define ACCEPT_PAUSE_NS (NS_PER_S / 2)           /* after accept() failed for want of something */
+#define FDS_OWN         32             /* descriptors that are no clients */
+#define ACCEPT_PAUSE_NS (NS_PER_S / 2) /* after accept() failed for want of something */
 #define LOG_PERIOD_NS   (UINT64_C(10) * NS_PER_S)
 #define ACCEPTS_A_TURN  64
 
@@ -80,7 +80,8 @@ static int watch_fd(struct server *s, int op, int fd, uint32_t events, struct wa
 static void log_refusals(const struct models *models)
 {
         for (size_t i = 0; i < models->n_refused; i++)
-                log_warning("model '%s' is refused: %s", models->refused[i].path, models->refused[i].error.text);
+                log_warning("model '%s' is refused: %s", models->refused[i].path,
+                            models->refused[i].error.text);
 }
 
 static void log_slot(const struct models *models, size_t slot)
@@ -88,10 +89,11 @@ static void log_slot(const struct models *models, size_t slot)
         const struct loaded_model *l = models->slots[slot];
 
         if (l)
-                log_info("%s of %s: model '%s', id %.16s (%s)", models_slot_output_type(slot), models_slot_source(slot),
-                         model_name(l->model), l->id, model_provenance(l->model));
+                log_info("%s of %s: model '%s', id %.16s (%s)", models_slot_output_type(slot),
+                         models_slot_source(slot), model_name(l->model), l->id, model_provenance(l->model));
         else
-                log_info("%s of %s: no model any more", models_slot_output_type(slot), models_slot_source(slot));
+                log_info("%s of %s: no model any more", models_slot_output_type(slot),
+                         models_slot_source(slot));
 }
 
 /* The one place where the answering set changes: between two requests. */
@@ -270,7 +272,8 @@ static int add_connection(struct server *s, int fd)
         return 0;
 }
 
-/* Out of descriptors or memory: trying again at once would spin, so wait for a connection to end or a while. */
+/* Out of descriptors or memory: trying again at once would spin, so wait for a connection to end or a while.
+ */
 static void pause_accepting(struct server *s, int r)
 {
         if (log_limit_ok(&s->accept_limit, LOG_PERIOD_NS))
@@ -362,7 +365,8 @@ static void raise_fd_limit(long long clients_max)
                 return;
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
-                log_warning("only %llu of %lld clients can be served at a time: the limit on open files is too low",
+                log_warning("only %llu of %lld clients can be served at a time: the limit on open files is "
+                            "too low",
                             (unsigned long long)limit.rlim_cur - FDS_OWN, clients_max);
 }
 
@@ -443,7 +447,9 @@ static int run_loop(struct server *s)
 
 int server_run(const struct options *options)
 {
-        struct server s = { .options = options, .epoll_fd = -1, .signal_fd = -1, .loader.fd = -1, .accepting = true };
+        struct server s = {
+                .options = options, .epoll_fd = -1, .signal_fd = -1, .loader.fd = -1, .accepting = true
+        };
         int r;
 
         s.counters.started_ns = clock_monotonic_ns();
@@ -466,8 +472,8 @@ int server_run(const struct options *options)
                 r = run_loop(&s);
         }
         if (r == 0)
-                log_info("stopping after %llu requests, %llu with errors", (unsigned long long)s.counters.requests,
-                         (unsigned long long)s.counters.errors);
+                log_info("stopping after %llu requests, %llu with errors",
+                         (unsigned long long)s.counters.requests, (unsigned long long)s.counters.errors);
         close_server(&s);
         return r;
 }

@@ -4,6 +4,6 @@
 
 #include "estimator/options.h"
 
-/* Serve until SIGTERM or SIGINT. SIGHUP reloads the store. Negative when it could not start to serve; it has been
- * logged then. */
+/* Serve until SIGTERM or SIGINT. SIGHUP reloads the store. Negative when it could not start to serve; it has
+ * been logged then. */
 int server_run(const struct options *options);

@@ -16,8 +16,10 @@ static void write_member(struct buf *out, const char *key, const char *value)
 
 static void write_model(struct buf *out, size_t slot, const struct loaded_model *l)
 {
-        (void)buf_printf(out, "{\"energy_source\": \"%s\", \"output_type\": \"%s\", \"form\": \"%s\", \"id\": \"%s\", ",
-                         models_slot_source(slot), models_slot_output_type(slot), l->form, l->id);
+        (void)buf_printf(
+                out,
+                "{\"energy_source\": \"%s\", \"output_type\": \"%s\", \"form\": \"%s\", \"id\": \"%s\", ",
+                models_slot_source(slot), models_slot_output_type(slot), l->form, l->id);
         write_member(out, "model", model_name(l->model));
         (void)buf_printf(out, ", \"loaded_ms\": %" PRId64 ", \"provenance\": \"%s\"}", l->loaded_ms,
                          model_provenance(l->model));
@@ -28,9 +30,9 @@ int status_write(struct buf *out, const struct counters *c, const struct models 
         const char *separator = "";
 
         (void)buf_printf(out,
-                         "{\"version\": \"%s\", \"pid\": %ld, \"uptime_ms\": %" PRIu64 ", \"requests\": %" PRIu64
-                         ", \"errors\": %" PRIu64 ", \"swaps\": %" PRIu64 ", \"reloads\": %" PRIu64
-                         ", \"models\": [",
+                         "{\"version\": \"%s\", \"pid\": %ld, \"uptime_ms\": %" PRIu64
+                         ", \"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"swaps\": %" PRIu64
+                         ", \"reloads\": %" PRIu64 ", \"models\": [",
                          WATTLOOP_VERSION, (long)getpid(), (now_ns - c->started_ns) / NS_PER_MS, c->requests,
                          c->errors, c->swaps, c->reloads);
         for (size_t i = 0; i < models_slots(); i++) {

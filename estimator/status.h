@@ -14,4 +14,5 @@ struct counters {
         uint64_t reloads;    /* of the store, finished */
 };
 
-int status_write(struct buf *out, const struct counters *counters, const struct models *models, uint64_t now_ns);
+int status_write(struct buf *out, const struct counters *counters, const struct models *models,
+                 uint64_t now_ns);

@@ -12,11 +12,11 @@
 #include "common/json.h"
 #include "schema/vocabulary.h"
 
-#define OUTPUT_TYPES   2
-#define NOTE           "wattloop.json"
-#define NOTE_MAX       ((size_t)64 << 10)
-#define WEIGHT_FILE    "weight.json"
-#define ZIP_MAGIC      "PK"
+#define OUTPUT_TYPES 2
+#define NOTE         "wattloop.json"
+#define NOTE_MAX     ((size_t)64 << 10)
+#define WEIGHT_FILE  "weight.json"
+#define ZIP_MAGIC    "PK"
 
 /* Preferred first. */
 static const char *const store_forms[] = { "archive", "weight" };
@@ -39,7 +39,8 @@ const char *models_slot_output_type(size_t slot)
         return output_types[slot % OUTPUT_TYPES];
 }
 
-const struct loaded_model *models_find(const struct models *models, const char *source, const char *output_type)
+const struct loaded_model *models_find(const struct models *models, const char *source,
+                                       const char *output_type)
 {
         const struct energy_source *known = energy_source_find(source);
 
@@ -97,14 +98,16 @@ static void read_note(const char *dir, char ret_name[MODEL_NAME_MAX])
         const char *name;
 
         ret_name[0] = '\0';
-        if (path_join(path, sizeof(path), dir, NOTE) < 0 || json_parse_file(path, NOTE_MAX, &note, NULL) < 0 ||
+        if (path_join(path, sizeof(path), dir, NOTE) < 0 ||
+            json_parse_file(path, NOTE_MAX, &note, NULL) < 0 ||
             json_get_string(note, "model_name", &name, NULL) < 0)
                 return; /* a note is a help, not a part of the model */
         if (strlen(name) < MODEL_NAME_MAX)
                 memcpy(ret_name, name, strlen(name) + 1);
 }
 
-static int load_entries(const struct model_archive *archive, const char *dir, struct model **ret, struct err *e)
+static int load_entries(const struct model_archive *archive, const char *dir, struct model **ret,
+                        struct err *e)
 {
         const struct model_entry *weight = model_archive_find(archive, WEIGHT_FILE);
         char name[MODEL_NAME_MAX] = "";
@@ -133,7 +136,8 @@ static int loaded_new(struct model *model, const char *form, struct loaded_model
 }
 
 /* A directory of entries; `id` is what its content must hash to, or NULL. */
-static int load_dir(const char *dir, const char *id, const char *form, struct loaded_model **ret, struct err *e)
+static int load_dir(const char *dir, const char *id, const char *form, struct loaded_model **ret,
+                    struct err *e)
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
         CLEANUP(loaded_unrefp) struct loaded_model *l = NULL;
@@ -202,8 +206,8 @@ static int check_place(const struct model *m, size_t slot, struct err *e)
                 while (c < source->n && strcmp(source->components[c], model_component(m, i)))
                         c++;
                 if (c == source->n)
-                        return err_set(e, -EBADMSG, "model '%.100s' has component %s, which %s has not", model_name(m),
-                                       model_component(m, i), source->name);
+                        return err_set(e, -EBADMSG, "model '%.100s' has component %s, which %s has not",
+                                       model_name(m), model_component(m, i), source->name);
         }
         return 0;
 }
@@ -242,8 +246,8 @@ static int load_form(const char *store, size_t slot, const char *form, struct lo
         return 0;
 }
 
-/* The preferred form that is there. When it is refused, the model of that form that served goes on; without one the
- * next form has its turn. */
+/* The preferred form that is there. When it is refused, the model of that form that served goes on; without
+ * one the next form has its turn. */
 static int load_slot(const char *store, size_t slot, struct loaded_model *previous, struct models *models)
 {
         bool refused = false;
@@ -260,7 +264,8 @@ static int load_slot(const char *store, size_t slot, struct loaded_model *previo
                         continue;
                 refuse(models, path, &e);
                 refused = true;
-                if (previous && previous->form == store_forms[f]) /* do not step down because of one bad update */
+                if (previous &&
+                    previous->form == store_forms[f]) /* do not step down because of one bad update */
                         break;
         }
         if (refused && !models->slots[slot])
@@ -316,7 +321,8 @@ static int load_zip(const struct buf *file, struct loaded_model **ret, struct er
         return model_archive_id(archive, (*ret)->id);
 }
 
-static int load_weight_file(const char *path, const struct buf *file, struct loaded_model **ret, struct err *e)
+static int load_weight_file(const char *path, const struct buf *file, struct loaded_model **ret,
+                            struct err *e)
 {
         struct hash_entry entry = { WEIGHT_FILE, file->data, file->size };
         char name[MODEL_NAME_MAX];
@@ -335,11 +341,10 @@ static int load_weight_file(const char *path, const struct buf *file, struct loa
 
 static int load_path(const char *path, struct loaded_model **ret, struct err *e)
 {
-        CLEANUP(buf_done) struct buf file;
+        CLEANUP(buf_done) struct buf file = { .max = MODEL_ARCHIVE_MAX };
         struct stat st;
         int r;
 
-        buf_init(&file, MODEL_ARCHIVE_MAX);
         if (stat(path, &st) < 0)
                 return err_sys(e, "cannot read '%s'", path);
         if (S_ISDIR(st.st_mode))

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From the model store on disk to loaded models: at most one per energy source and output type. A set of models is
- * immutable once made; a reload makes a new set, which shares the models that did not change. */
+/* From the model store on disk to loaded models: at most one per energy source and output type. A set of
+ * models is immutable once made; a reload makes a new set, which shares the models that did not change. */
 #pragma once
 
 #include <stdatomic.h>
@@ -37,11 +37,12 @@ const char *models_slot_source(size_t slot);
 const char *models_slot_output_type(size_t slot);
 
 /* The model for a request's words; the source is normalised. NULL: none. */
-const struct loaded_model *models_find(const struct models *models, const char *source, const char *output_type);
+const struct loaded_model *models_find(const struct models *models, const char *source,
+                                       const char *output_type);
 
-/* Load what the store's `current` links name. A model that fails to load or its self-check is listed as refused,
- * and the one of `previous` (may be NULL) stays in its slot; so does an unchanged one, without being read again.
- * An absent or empty store is an empty set. Fails only for want of memory. */
+/* Load what the store's `current` links name. A model that fails to load or its self-check is listed as
+ * refused, and the one of `previous` (may be NULL) stays in its slot; so does an unchanged one, without being
+ * read again. An absent or empty store is an empty set. Fails only for want of memory. */
 int models_load(const char *store, const struct models *previous, struct models **ret, struct err *e);
 
 /* A set in which one file or directory answers for every source and for the output types that it is for. */

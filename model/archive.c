@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A model archive in memory: unpacked from a zip that came over a network, read from a store's directory, packed
- * for publishing. Nothing is ever written to a path that an archive names. */
+/* A model archive in memory: unpacked from a zip that came over a network, read from a store's directory,
+ * packed for publishing. Nothing is ever written to a path that an archive names. */
 #include "model/model.h"
 
 #include <archive.h>
@@ -103,8 +103,8 @@ static int zip_error(struct archive *zip, struct err *e, const char *what)
         return err_set(e, r, "%s: %.160s", what, text ? text : "damaged archive");
 }
 
-/* Anything but a regular, deflated or stored, readable file. Other compressions that libarchive knows could make
- * it allocate a dictionary of a size that the archive chooses. */
+/* Anything but a regular, deflated or stored, readable file. Other compressions that libarchive knows could
+ * make it allocate a dictionary of a size that the archive chooses. */
 static int check_entry(struct archive *zip, struct archive_entry *entry, struct err *e)
 {
         const char *name = archive_entry_pathname(entry), *method = archive_format_name(zip);
@@ -120,9 +120,10 @@ static int check_entry(struct archive *zip, struct archive_entry *entry, struct 
         return 0;
 }
 
-static int unpack_entry(struct archive *zip, struct archive_entry *entry, struct model_archive *a, struct err *e)
+static int unpack_entry(struct archive *zip, struct archive_entry *entry, struct model_archive *a,
+                        struct err *e)
 {
-        CLEANUP(buf_done) struct buf data;
+        CLEANUP(buf_done) struct buf data = { .max = MODEL_UNPACKED_MAX - unpacked_size(a) };
         const char *name = archive_entry_pathname(entry);
         int r;
 
@@ -133,7 +134,6 @@ static int unpack_entry(struct archive *zip, struct archive_entry *entry, struct
         if (r < 0)
                 return r;
 
-        buf_init(&data, MODEL_UNPACKED_MAX - unpacked_size(a));
         for (;;) {
                 char chunk[4096];
                 la_ssize_t n = archive_read_data(zip, chunk, sizeof(chunk));
@@ -144,7 +144,8 @@ static int unpack_entry(struct archive *zip, struct archive_entry *entry, struct
                         break;
                 r = buf_append(&data, chunk, (size_t)n);
                 if (r == -EFBIG)
-                        return err_set(e, -E2BIG, "archive unpacks to more than %zu bytes", MODEL_UNPACKED_MAX);
+                        return err_set(e, -E2BIG, "archive unpacks to more than %zu bytes",
+                                       MODEL_UNPACKED_MAX);
                 if (r < 0)
                         return err_set(e, r, "out of memory");
         }
@@ -183,7 +184,8 @@ int model_archive_unpack(const void *data, size_t size, struct model_archive **r
         if (!a || !zip)
                 return err_set(e, -ENOMEM, "out of memory");
 
-        /* Seekable only: the central directory at the end must be whole, so a truncated download never passes. */
+        /* Seekable only: the central directory at the end must be whole, so a truncated download never
+         * passes. */
         if (archive_read_support_format_zip_seekable(zip) != ARCHIVE_OK ||
             archive_read_open_memory(zip, data, size) != ARCHIVE_OK)
                 return zip_error(zip, e, "cannot read archive");
@@ -250,10 +252,9 @@ int model_archive_read_dir(const char *path, struct model_archive **ret, struct 
                 return err_set(e, -ENOMEM, "out of memory");
 
         while ((errno = 0, d = readdir(dir))) {
-                CLEANUP(buf_done) struct buf data;
+                CLEANUP(buf_done) struct buf data = { .max = MODEL_UNPACKED_MAX - unpacked_size(a) };
                 int r;
 
-                buf_init(&data, MODEL_UNPACKED_MAX - unpacked_size(a));
                 if (!strcmp(d->d_name, ".") || !strcmp(d->d_name, "..") || !strcmp(d->d_name, STORE_NOTE))
                         continue;
                 r = check_name(a, d->d_name, e);
@@ -278,7 +279,8 @@ int model_archive_id(const struct model_archive *a, char ret[65])
         struct hash_entry entries[MODEL_ENTRIES_MAX];
 
         for (size_t i = 0; i < a->n; i++)
-                entries[i] = (struct hash_entry){ a->entries[i].name, a->entries[i].data, a->entries[i].size };
+                entries[i] =
+                        (struct hash_entry){ a->entries[i].name, a->entries[i].data, a->entries[i].size };
         return hash_entries_hex(entries, a->n, ret);
 }
 

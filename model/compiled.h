@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Inside of model/: a model as its loaders leave it, ready for the row loop. A component knows its own evaluator,
- * so that the row loop never asks what kind of model it is running; a new kind of model is a new evaluator. */
+/* Inside of model/: a model as its loaders leave it, ready for the row loop. A component knows its own
+ * evaluator, so that the row loop never asks what kind of model it is running; a new kind of model is a new
+ * evaluator. */
 #pragma once
 
 #include <jansson.h>
@@ -30,8 +31,9 @@ struct model {
         int provenance;          /* enum provenance; -1: the document does not say */
         double mae;
         int cores;
-        char *features[MODEL_FEATURES_MAX];        /* owned */
-        double feature_scale[MODEL_FEATURES_MAX];  /* a typical large value: the largest scale of any component */
+        char *features[MODEL_FEATURES_MAX];       /* owned */
+        double feature_scale[MODEL_FEATURES_MAX]; /* a typical large value: the largest scale of any component
+                                                   */
         size_t n_features;
         struct model_component components[MODEL_COMPONENTS_MAX]; /* in the vocabulary's order */
         size_t n_components;
@@ -39,13 +41,14 @@ struct model {
 
 int model_new(struct model **ret, struct err *e);
 
-/* Take what a document says about the model as a whole: model_name, output_type, provenance, mae, machine_spec.
- * What it does not say stays. Two documents that disagree about provenance are -EBADMSG. */
+/* Take what a document says about the model as a whole: model_name, output_type, provenance, mae,
+ * machine_spec. What it does not say stays. Two documents that disagree about provenance are -EBADMSG. */
 int model_read_head(struct model *model, const json_t *document, struct err *e);
 int model_set_name(struct model *model, const char *name, struct err *e);
 
 /* Index of the feature, added when new. -E2BIG, -EBADMSG for an empty or overlong name. */
-int model_add_feature(struct model *model, const char *name, double scale, size_t *ret_feature, struct err *e);
+int model_add_feature(struct model *model, const char *name, double scale, size_t *ret_feature,
+                      struct err *e);
 
 /* A zeroed component, which becomes the last. -EBADMSG for a name that the vocabulary does not have. */
 int model_add_component(struct model *model, const char *name, struct model_component **ret, struct err *e);

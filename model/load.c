@@ -46,14 +46,14 @@ static int check_component_map(const struct model *m, const json_t *map, struct 
         const char *name, *file;
         json_t *entry;
 
-        json_object_foreach((json_t *)(uintptr_t)map, name, entry) { /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)map, name, entry) { /* reads only */
                 int r = json_get_string(entry, "model_file", &file, e);
 
                 if (r < 0)
                         return err_prefix(e, -EBADMSG, "component '%.40s'", name);
                 if (strcmp(file, WEIGHT_FILE))
-                        return err_set(e, -EBADMSG, "component '%.40s': model_file '%.60s' is not %s", name, file,
-                                       WEIGHT_FILE);
+                        return err_set(e, -EBADMSG, "component '%.40s': model_file '%.60s' is not %s", name,
+                                       file, WEIGHT_FILE);
                 if (json_array_size(json_object_get(entry, "fe_files")) > 0)
                         return err_set(e, -ENOTSUP, "component '%.40s': weights take no fe_files", name);
                 if (!model_has_component(m, name))

@@ -42,7 +42,8 @@ int model_set_name(struct model *m, const char *name, struct err *e)
         char *copy;
 
         if (!*name || strlen(name) >= MODEL_NAME_MAX)
-                return err_set(e, -EBADMSG, "the model's name is empty or longer than %d bytes", MODEL_NAME_MAX - 1);
+                return err_set(e, -EBADMSG, "the model's name is empty or longer than %d bytes",
+                               MODEL_NAME_MAX - 1);
         copy = strdup(name);
         if (!copy)
                 return err_set(e, -ENOMEM, "out of memory");
@@ -104,8 +105,8 @@ static int read_provenance(struct model *m, const json_t *document, struct err *
         if (r < 0)
                 return err_set(e, -EBADMSG, "provenance '%.40s' is unknown", text);
         if (m->provenance >= 0 && m->provenance != r)
-                return err_set(e, -EBADMSG, "provenance is both '%s' and '%s'", provenance_names[m->provenance],
-                               provenance_names[r]);
+                return err_set(e, -EBADMSG, "provenance is both '%s' and '%s'",
+                               provenance_names[m->provenance], provenance_names[r]);
         m->provenance = r;
         return 0;
 }
@@ -263,8 +264,8 @@ int model_bind(const struct model *m, const char *const *columns, size_t n, size
                 while (c < n && strcmp(columns[c], m->features[i]))
                         c++;
                 if (c == n)
-                        return err_set(e, -ENOENT, "feature '%.100s' of model '%.100s' is missing", m->features[i],
-                                       model_name(m));
+                        return err_set(e, -ENOENT, "feature '%.100s' of model '%.100s' is missing",
+                                       m->features[i], model_name(m));
                 ret_index[i] = c;
         }
         return 0;
@@ -299,8 +300,8 @@ int model_check(const struct model *m, struct err *e)
                 eval_rows(m, index, rows[r], MODEL_FEATURES_MAX, 1, out[r]);
                 for (size_t i = 0; i < m->n_components; i++)
                         if (!isfinite(out[r][i]) || fabs(out[r][i]) > MODEL_WATTS_MAX)
-                                return err_set(e, -EDOM, "model '%.100s' predicts %g W for %s at %s", model_name(m),
-                                               out[r][i], m->components[i].name, what[r]);
+                                return err_set(e, -EDOM, "model '%.100s' predicts %g W for %s at %s",
+                                               model_name(m), out[r][i], m->components[i].name, what[r]);
         }
         return 0;
 }

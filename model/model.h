@@ -20,11 +20,12 @@
 
 struct model;
 
-/* Load a weight JSON (Kepler's form, all four curves). `name_hint` is the model or trainer name to use when the
- * document has no model_name (a file name's stem, the requested trainer); NULL: linear unless the curve has
- * four weights. -EBADMSG: malformed, non-finite, wrong number of curve weights, unknown trainer with curve
- * weights; -E2BIG: over a limit. weight.c; needs neither libarchive nor anything else of model/. */
-int model_load_weight(const char *json, size_t size, const char *name_hint, struct model **ret, struct err *e);
+/* Load a weight JSON (Kepler's form, all four curves). `name_hint` is the model or trainer name to use when
+ * the document has no model_name (a file name's stem, the requested trainer); NULL: linear unless the curve
+ * has four weights. -EBADMSG: malformed, non-finite, wrong number of curve weights, unknown trainer with
+ * curve weights; -E2BIG: over a limit. weight.c; needs neither libarchive nor anything else of model/. */
+int model_load_weight(const char *json, size_t size, const char *name_hint, struct model **ret,
+                      struct err *e);
 
 /* One entry of an archive, in memory. (Not archive_entry: that is libarchive's.) */
 struct model_entry {
@@ -49,16 +50,16 @@ int model_archive_id(const struct model_archive *archive, char ret[65]);
 /* Pack entries into a deterministic zip (sorted, 0644, fixed time stamp). */
 int model_archive_pack(const struct model_archive *archive, struct buf *out, struct err *e);
 
-/* Load a model from unpacked entries: an archive with metadata.json, or a lone weight.json. Model classes this
- * version cannot evaluate are -ENOTSUP and named. load.c */
+/* Load a model from unpacked entries: an archive with metadata.json, or a lone weight.json. Model classes
+ * this version cannot evaluate are -ENOTSUP and named. load.c */
 int model_load_archive(const struct model_archive *archive, struct model **ret, struct err *e);
 
 void model_free(struct model *model);
 CLEANUP_DEFINE(struct model *, model_free);
 
 const char *model_name(const struct model *model);        /* "SGDRegressorTrainer_0"; never NULL */
-const char *model_output_type(const struct model *model); /* "AbsPower", or "" when the document does not say */
-const char *model_provenance(const struct model *model);  /* "measured" when the document does not say */
+const char *model_output_type(const struct model *model); /* "AbsPower"; "" unknown */
+const char *model_provenance(const struct model *model);  /* "measured" if it does not say */
 double model_mae(const struct model *model);              /* worst component, W; NaN unknown */
 int model_cores(const struct model *model);               /* machine_spec.cores; 0 unknown */
 size_t model_components(const struct model *model);
@@ -67,17 +68,18 @@ size_t model_features(const struct model *model);
 const char *model_feature(const struct model *model, size_t i);
 double model_feature_scale(const struct model *model, size_t i); /* a typical large value, > 0 */
 
-/* Canary: the model's own answers, unclamped, for a row of zeros and a row of every feature's scale must be finite
- * and at most MODEL_WATTS_MAX in size. -EDOM names the component. A small negative value at rest is what a linear
- * fit gives and is clamped when predicting. */
+/* Canary: the model's own answers, unclamped, for a row of zeros and a row of every feature's scale must be
+ * finite and at most MODEL_WATTS_MAX in size. -EDOM names the component. A small negative value at rest is
+ * what a linear fit gives and is clamped when predicting. */
 int model_check(const struct model *model, struct err *e);
 
 /* Where the model's features are among named columns: ret_index[model_features()]. -ENOENT names the first
  * feature that is missing. */
-int model_bind(const struct model *model, const char *const *columns, size_t n, size_t *ret_index, struct err *e);
+int model_bind(const struct model *model, const char *const *columns, size_t n, size_t *ret_index,
+               struct err *e);
 
 /* Predict n rows of `stride` doubles each (the request's columns, per-second rates) into out[n * components],
  * row-major, watts, clamped at 0. No allocation, no locks. A non-finite input is taken as it is: the caller
  * decides; a non-finite output becomes 0. */
-void model_predict(const struct model *model, const size_t *index, const double *rows, size_t stride, size_t n,
-                   double *out);
+void model_predict(const struct model *model, const size_t *index, const double *rows, size_t stride,
+                   size_t n, double *out);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Weight JSON, Kepler's portable form of a model: per component either a bias and a weight per feature, or the
- * parameters of a curve over one feature. Compiled here into terms and parameters; the kind is chosen by the
- * trainer in the model's name, as Kepler does, because a curve of three weights does not say which it is. */
+/* Weight JSON, Kepler's portable form of a model: per component either a bias and a weight per feature, or
+ * the parameters of a curve over one feature. Compiled here into terms and parameters; the kind is chosen by
+ * the trainer in the model's name, as Kepler does, because a curve of three weights does not say which it is.
+ */
 #include "model/compiled.h"
 
 #include <errno.h>
@@ -13,8 +14,8 @@
 
 /* ---- evaluators: one row loop each ---- */
 
-static void eval_linear(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
-                        size_t n, double *out, size_t out_stride)
+static void eval_linear(const struct model_component *c, const size_t *index, const double *rows,
+                        size_t stride, size_t n, double *out, size_t out_stride)
 {
         for (; n > 0; n--, rows += stride, out += out_stride) {
                 double y = c->p[0];
@@ -37,8 +38,8 @@ static void eval_logarithmic(const struct model_component *c, const size_t *inde
                 *out = c->p[0] * log(c->p[1] * scaled(c, index, rows) + 1) + c->p[2];
 }
 
-static void eval_logistic(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
-                          size_t n, double *out, size_t out_stride)
+static void eval_logistic(const struct model_component *c, const size_t *index, const double *rows,
+                          size_t stride, size_t n, double *out, size_t out_stride)
 {
         for (; n > 0; n--, rows += stride, out += out_stride)
                 *out = c->p[0] / (1 + exp(-c->p[2] * (scaled(c, index, rows) - c->p[1]))) + c->p[3];
@@ -85,7 +86,8 @@ static const struct form *form_of_name(const char *name)
 }
 
 /* The form of one component, from the trainer when it is known, else from what the weights show. */
-static int choose_form(const struct form *trained, const json_t *weights, const struct form **ret, struct err *e)
+static int choose_form(const struct form *trained, const json_t *weights, const struct form **ret,
+                       struct err *e)
 {
         const json_t *curve = json_object_get(weights, "CurveFit_Weights");
         bool linear = json_object_get(weights, "Bias_Weight");
@@ -115,9 +117,11 @@ static int choose_form(const struct form *trained, const json_t *weights, const 
 
 /* ---- loading ---- */
 
-/* One entry of Numerical_Variables. Kepler 0.6 also wrote the mean and variance of a scaler; 0 in every published
- * file. A model that was really trained on centred data would be evaluated wrongly, so it is refused. */
-static int read_variable(const json_t *variable, bool linear, double *ret_scale, double *ret_weight, struct err *e)
+/* One entry of Numerical_Variables. Kepler 0.6 also wrote the mean and variance of a scaler; 0 in every
+ * published file. A model that was really trained on centred data would be evaluated wrongly, so it is
+ * refused. */
+static int read_variable(const json_t *variable, bool linear, double *ret_scale, double *ret_weight,
+                         struct err *e)
 {
         double mean = 0;
         int r;
@@ -153,8 +157,8 @@ static int add_term(struct model_component *c, size_t feature, double scale, dou
         return 0;
 }
 
-static int read_linear(struct model *m, struct model_component *c, const json_t *weights, const json_t *variables,
-                       struct err *e)
+static int read_linear(struct model *m, struct model_component *c, const json_t *weights,
+                       const json_t *variables, struct err *e)
 {
         const char *name;
         json_t *variable;
@@ -169,7 +173,7 @@ static int read_linear(struct model *m, struct model_component *c, const json_t 
         if (!c->terms)
                 return err_set(e, -ENOMEM, "out of memory");
 
-        json_object_foreach((json_t *)(uintptr_t)variables, name, variable) { /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)variables, name, variable) { /* reads only */
                 double scale, weight;
                 size_t feature;
 
@@ -194,10 +198,11 @@ static const char *first_present(const json_t *variables, const char *const *nam
         return NULL;
 }
 
-/* The feature that a component's curve is a function of: the main feature of the feature group, for dram its dram
- * feature. Upstream's Go client takes a random one and its sidecar an index into the wrong group; the trainer,
- * whose intention counts, means this one. Features that form no group (0.6 names, extra columns) are decided by
- * what the groups have in common: instructions before time, and the dram feature that belongs to either. */
+/* The feature that a component's curve is a function of: the main feature of the feature group, for dram its
+ * dram feature. Upstream's Go client takes a random one and its sidecar an index into the wrong group; the
+ * trainer, whose intention counts, means this one. Features that form no group (0.6 names, extra columns) are
+ * decided by what the groups have in common: instructions before time, and the dram feature that belongs to
+ * either. */
 static const char *curve_feature(const json_t *variables, const char *component)
 {
         static const char *const mains[] = { "cpu_instructions", "bpf_cpu_time_ms", "bpf_cpu_time_us" };
@@ -207,7 +212,7 @@ static const char *curve_feature(const json_t *variables, const char *component)
         json_t *variable;
         size_t n = 0;
 
-        json_object_foreach((json_t *)(uintptr_t)variables, name, variable)
+        json_object_foreach ((json_t *)(uintptr_t)variables, name, variable)
                 names[n++] = name;
         group = feature_group_of(names, n);
         if (group)
@@ -242,8 +247,8 @@ static int read_curve_weights(struct model_component *c, const struct form *form
         return 0;
 }
 
-static int read_curve(struct model *m, struct model_component *c, const struct form *form, const json_t *weights,
-                      const json_t *variables, struct err *e)
+static int read_curve(struct model *m, struct model_component *c, const struct form *form,
+                      const json_t *weights, const json_t *variables, struct err *e)
 {
         const char *name, *chosen;
         json_t *variable;
@@ -258,7 +263,7 @@ static int read_curve(struct model *m, struct model_component *c, const struct f
         if (!chosen)
                 return err_set(e, -EBADMSG, "no variable that a curve could depend on");
 
-        json_object_foreach((json_t *)(uintptr_t)variables, name, variable) { /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)variables, name, variable) { /* reads only */
                 double scale, none;
                 size_t feature;
 
@@ -289,8 +294,8 @@ static int check_categorical(const json_t *weights, struct err *e)
         return 0;
 }
 
-static int read_component(struct model *m, const char *name, const json_t *weights, const struct form *trained,
-                          struct err *e)
+static int read_component(struct model *m, const char *name, const json_t *weights,
+                          const struct form *trained, struct err *e)
 {
         const json_t *variables;
         const struct form *form = NULL;
@@ -318,15 +323,15 @@ static int read_component(struct model *m, const char *name, const json_t *weigh
         return read_linear(m, c, weights, variables, e);
 }
 
-/* Everything at the top that is named like a component or has All_Weights is one; other siblings are ignored, as
- * upstream's readers do. */
+/* Everything at the top that is named like a component or has All_Weights is one; other siblings are ignored,
+ * as upstream's readers do. */
 static int read_components(struct model *m, const json_t *document, const struct form *trained, struct err *e)
 {
         const char *key;
         json_t *member;
         int r;
 
-        json_object_foreach((json_t *)(uintptr_t)document, key, member) { /* reads only */
+        json_object_foreach ((json_t *)(uintptr_t)document, key, member) { /* reads only */
                 const json_t *weights = json_object_get(member, "All_Weights");
 
                 if (!weights && !energy_source_of_component(key))
@@ -370,7 +375,8 @@ int model_load_weight(const char *json, size_t size, const char *name_hint, stru
                 return r;
         r = read_components(m, document, form_of_name(m->name), e);
         if (r < 0)
-                return r == -ENOENT ? -EBADMSG : r; /* a member that is missing is a malformed document here */
+                return r == -ENOENT ? -EBADMSG
+                                    : r; /* a member that is missing is a malformed document here */
         *ret = TAKE(m);
         return 0;
 }

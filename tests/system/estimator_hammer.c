@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* estimator_hammer SOCKET CLIENTS SECONDS: clients that ask as fast as they are answered, half of them on a new
- * connection each time as Kepler does. The models under test are called Const_<w> and always say <w> W, so that a
- * reply that mixes two models shows. Prints one line: requests, failed, models seen, slowest reply. */
+/* estimator_hammer SOCKET CLIENTS SECONDS: clients that ask as fast as they are answered, half of them on a
+ * new connection each time as Kepler does. The models under test are called Const_<w> and always say <w> W,
+ * so that a reply that mixes two models shows. Prints one line: requests, failed, models seen, slowest reply.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -22,9 +23,10 @@
 #define MODELS_MAX  1024
 #define REPLY_MAX   65536
 
-static const char request[] = "{\"metrics\":[\"bpf_cpu_time_ms\"],\"values\":[[1],[2],[3],[4],[5],[6],[7],[8]],"
-                              "\"output_type\":\"AbsPower\",\"source\":\"acpi\",\"system_features\":[],"
-                              "\"system_values\":[]}";
+static const char request[] =
+        "{\"metrics\":[\"bpf_cpu_time_ms\"],\"values\":[[1],[2],[3],[4],[5],[6],[7],[8]],"
+        "\"output_type\":\"AbsPower\",\"source\":\"acpi\",\"system_features\":[],"
+        "\"system_values\":[]}";
 
 static const char *socket_path;
 static uint64_t end_ns;

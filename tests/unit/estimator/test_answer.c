@@ -12,16 +12,18 @@
 #include "common/json.h"
 
 #define COMPONENT(name, bias, weight)                                                                        \
-        "\"" name "\": {\"All_Weights\": {\"Bias_Weight\": " bias                                             \
+        "\"" name "\": {\"All_Weights\": {\"Bias_Weight\": " bias                                            \
         ", \"Categorical_Variables\": {}, \"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 1000, " \
         "\"weight\": " weight "}, \"bpf_page_cache_hit\": {\"scale\": 1, \"weight\": 0}}}}"
 #define WEIGHTS(extra)                                                                                       \
-        "{\"model_name\": \"SGDRegressorTrainer_3\", \"machine_spec\": {\"cores\": 8}, " extra                \
-        COMPONENT("dram", "1.00006", "0") ", " COMPONENT("package", "10", "30") ", "                         \
-        COMPONENT("core", "0", "0") ", " COMPONENT("uncore", "-3", "0") "}"
+        "{\"model_name\": \"SGDRegressorTrainer_3\", \"machine_spec\": {\"cores\": 8}, " extra COMPONENT(    \
+                "dram", "1.00006",                                                                           \
+                "0") ", " COMPONENT("package", "10",                                                         \
+                                    "30") ", " COMPONENT("core", "0", "0") ", " COMPONENT("uncore", "-3",    \
+                                                                                          "0") "}"
 #define REQUEST(type, source, values, trainer)                                                               \
-        "{\"metrics\":[\"bpf_page_cache_hit\",\"extra\",\"bpf_cpu_time_ms\"],\"values\":" values               \
-        ",\"output_type\":\"" type "\",\"source\":" source ",\"system_features\":[\"cpu_architecture\"],"      \
+        "{\"metrics\":[\"bpf_page_cache_hit\",\"extra\",\"bpf_cpu_time_ms\"],\"values\":" values             \
+        ",\"output_type\":\"" type "\",\"source\":" source ",\"system_features\":[\"cpu_architecture\"],"    \
         "\"system_values\":[\"x\"],\"trainer_name\":\"" trainer "\",\"filter\":\"\"}"
 
 struct fixture {
@@ -49,7 +51,7 @@ static int set_up(void **state)
         struct fixture *f = calloc(1, sizeof(*f));
 
         assert_non_null(f);
-        strcpy(f->dir, "/tmp/wattloop-test-XXXXXX");
+        (void)snprintf(f->dir, sizeof(f->dir), "/tmp/wattloop-test-XXXXXX");
         assert_non_null(mkdtemp(f->dir));
         f->models = load(f->dir, WEIGHTS(""));
         f->a = (struct answerer){ .models = f->models, .cpus = 2, .precision = REPLY_SHORT };
@@ -79,7 +81,8 @@ static const char *ask(struct fixture *f, const char *text, enum answer_kind kin
 static void a_reply_has_kepler_s_shape_then_the_pedigree(void **state)
 {
         struct fixture *f = *state;
-        const char *reply = ask(f, REQUEST("AbsPower", "\"intel_rapl\"", "[[0,9,0],[1,9,500.0011]]", ""), ANSWER_WATTS);
+        const char *reply =
+                ask(f, REQUEST("AbsPower", "\"intel_rapl\"", "[[0,9,0],[1,9,500.0011]]", ""), ANSWER_WATTS);
         static const char head[] = "{\"powers\": {\"package\": [10.0, 25.0], \"core\": [0.0, 0.0], "
                                    "\"uncore\": [0.0, 0.0], \"dram\": [1.0001, 1.0001]}, \"msg\": \"\", "
                                    "\"core_ratio\": 0.25, \"model\": \"SGDRegressorTrainer_3\", \"id\": \"";
@@ -97,7 +100,8 @@ static void every_reply_has_the_same_core_ratio(void **state)
                 assert_non_null(strstr(ask(f, REQUEST("AbsPower", "null", "[[0,9,0]]", ""), ANSWER_WATTS),
                                        "\"core_ratio\": 0.25,"));
         f->a.cpus = -1;
-        assert_non_null(strstr(ask(f, REQUEST("AbsPower", "null", "[[0,9,0]]", ""), ANSWER_WATTS), "\"core_ratio\": 1,"));
+        assert_non_null(strstr(ask(f, REQUEST("AbsPower", "null", "[[0,9,0]]", ""), ANSWER_WATTS),
+                               "\"core_ratio\": 1,"));
 }
 
 static void exact_watts_read_back_to_the_same_double(void **state)
@@ -105,8 +109,9 @@ static void exact_watts_read_back_to_the_same_double(void **state)
         struct fixture *f = *state;
 
         f->a.precision = REPLY_EXACT;
-        assert_non_null(strstr(ask(f, REQUEST("AbsPower", "\"rapl-sysfs\"", "[[0,9,0.1]]", ""), ANSWER_WATTS),
-                               "{\"package\": [10.003], \"core\": [0.0], \"uncore\": [0.0], \"dram\": [1.00006]}"));
+        assert_non_null(
+                strstr(ask(f, REQUEST("AbsPower", "\"rapl-sysfs\"", "[[0,9,0.1]]", ""), ANSWER_WATTS),
+                       "{\"package\": [10.003], \"core\": [0.0], \"uncore\": [0.0], \"dram\": [1.00006]}"));
 }
 
 static void provenance_is_told_unless_measured(void **state)
@@ -131,11 +136,15 @@ static void the_pedigree_never_pushes_a_reply_over_the_limit(void **state)
                 bool told;
 
                 buf_init(&values, 1 << 20);
-                (void)buf_puts(&values, "{\"metrics\":[\"bpf_page_cache_hit\",\"bpf_cpu_time_ms\"],\"values\":[");
+                (void)buf_puts(&values,
+                               "{\"metrics\":[\"bpf_page_cache_hit\",\"bpf_cpu_time_ms\"],\"values\":[");
                 for (int i = 0; i < rows; i++)
                         (void)buf_printf(&values, "%s[0,%d]", i ? "," : "", i);
-                assert_int_equal(buf_puts(&values, "],\"output_type\":\"AbsPower\",\"source\":\"rapl\",\"system_features\":"
-                                                   "[],\"system_values\":[]}"), 0);
+                assert_int_equal(
+                        buf_puts(&values,
+                                 "],\"output_type\":\"AbsPower\",\"source\":\"rapl\",\"system_features\":"
+                                 "[],\"system_values\":[]}"),
+                        0);
                 (void)ask(f, values.data, ANSWER_WATTS);
                 assert_int_equal(json_parse(f->out.data, f->out.size, "reply", &reply, NULL), 0);
                 told = json_object_get(reply, "id");
@@ -153,19 +162,24 @@ static void errors_have_kepler_s_shapes(void **state)
         static const struct {
                 const char *request, *reply;
         } cases[] = {
-                { "{\"metrics\": 1}", "{\"powers\": {}, \"msg\": \"failed to handle request: 'values' is missing\"}" },
+                { "{\"metrics\": 1}",
+                  "{\"powers\": {}, \"msg\": \"failed to handle request: 'values' is missing\"}" },
                 { REQUEST("Power", "\"acpi\"", "[[0,9,0]]", ""),
                   "{\"powers\": {}, \"msg\": \"output type Power is not supported\"}" },
                 { REQUEST("AbsPower", "\"coal\"", "[[0,9,0]]", ""),
-                  "{\"powers\": {}, \"msg\": \"failed to get model from request: no AbsPower model for coal\"}" },
+                  "{\"powers\": {}, \"msg\": \"failed to get model from request: no AbsPower model for "
+                  "coal\"}" },
                 { REQUEST("AbsPower", "\"rapl\"", "[[0,9,0]]", "XgboostFitTrainer"),
-                  "{\"powers\": {}, \"msg\": \"failed to get model from request: model 'SGDRegressorTrainer_3' is not "
+                  "{\"powers\": {}, \"msg\": \"failed to get model from request: model "
+                  "'SGDRegressorTrainer_3' is not "
                   "of trainer 'XgboostFitTrainer'\"}" },
                 { REQUEST("AbsPower", "\"rapl\"", "[]", ""),
                   "{\"powers\": [], \"msg\": \"no rows to predict\\n\", \"core_ratio\": 0.25}" },
-                { "{\"metrics\":[\"bpf_cpu_time_ms\"],\"values\":[[1]],\"output_type\":\"AbsPower\",\"source\":\"rapl\","
+                { "{\"metrics\":[\"bpf_cpu_time_ms\"],\"values\":[[1]],\"output_type\":\"AbsPower\","
+                  "\"source\":\"rapl\","
                   "\"system_features\":[],\"system_values\":[]}",
-                  "{\"powers\": [], \"msg\": \"feature 'bpf_page_cache_hit' of model 'SGDRegressorTrainer_3' is "
+                  "{\"powers\": [], \"msg\": \"feature 'bpf_page_cache_hit' of model 'SGDRegressorTrainer_3' "
+                  "is "
                   "missing\\n\", \"core_ratio\": 0.25}" },
                 { "{\"command\": \"status\"}",
                   "{\"powers\": {}, \"msg\": \"failed to handle request: command 'status' is unknown\"}" },
@@ -191,7 +205,8 @@ static void hostile_text_makes_a_short_valid_reply(void **state)
         (void)buf_puts(&long_text, "{\"metrics\":[],\"values\":[],\"output_type\":\"");
         for (int i = 0; i < 10000; i++)
                 (void)buf_puts(&long_text, "\\u20ac\\n");
-        assert_int_equal(buf_puts(&long_text, "\",\"source\":\"x\",\"system_features\":[],\"system_values\":[]}"), 0);
+        assert_int_equal(
+                buf_puts(&long_text, "\",\"source\":\"x\",\"system_features\":[],\"system_values\":[]}"), 0);
         (void)ask(f, long_text.data, ANSWER_REFUSED);
         assert_true(f->out.size < 1024);
         for (size_t i = 0; i < f->out.size; i++)
@@ -201,11 +216,13 @@ static void hostile_text_makes_a_short_valid_reply(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test_setup_teardown(a_reply_has_kepler_s_shape_then_the_pedigree, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_reply_has_kepler_s_shape_then_the_pedigree, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(every_reply_has_the_same_core_ratio, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(exact_watts_read_back_to_the_same_double, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(provenance_is_told_unless_measured, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(the_pedigree_never_pushes_a_reply_over_the_limit, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(the_pedigree_never_pushes_a_reply_over_the_limit, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(errors_have_kepler_s_shapes, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_matching_trainer_is_served, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(hostile_text_makes_a_short_valid_reply, set_up, tear_down),

@@ -12,14 +12,16 @@
 #include "common/file.h"
 
 #define REQUEST(metrics, values, features, system)                                                           \
-        "{\"metrics\":" metrics ",\"values\":" values ",\"output_type\":\"AbsPower\",\"source\":\"intel_rapl\"," \
+        "{\"metrics\":" metrics ",\"values\":" values                                                        \
+        ",\"output_type\":\"AbsPower\",\"source\":\"intel_rapl\","                                           \
         "\"system_features\":" features ",\"system_values\":" system "}"
 
 static void parses_kepler_s_request(void **state)
 {
-        static const char text[] = "{\"metrics\":[\"a\",\"b\"],\"values\":[[1,2.5],[3,0]],\"output_type\":\"AbsPower\","
-                                   "\"source\":\"intel_rapl\",\"system_features\":[\"cpu_architecture\"],"
-                                   "\"system_values\":[\"Zed \\u003c Lake\"],\"trainer_name\":\"SGD\",\"filter\":\"\"}";
+        static const char text[] =
+                "{\"metrics\":[\"a\",\"b\"],\"values\":[[1,2.5],[3,0]],\"output_type\":\"AbsPower\","
+                "\"source\":\"intel_rapl\",\"system_features\":[\"cpu_architecture\"],"
+                "\"system_values\":[\"Zed \\u003c Lake\"],\"trainer_name\":\"SGD\",\"filter\":\"\"}";
         struct request q;
         struct err e = { 0 };
 
@@ -39,7 +41,8 @@ static void parses_kepler_s_request(void **state)
 
 static void numeric_system_values_are_columns_of_every_row(void **state)
 {
-        static const char text[] = REQUEST("[\"a\"]", "[[1],[2]]", "[\"x\",\"node_info\",\"hz\"]", "[\"1GHz\",\"7\",9.5,0]");
+        static const char text[] =
+                REQUEST("[\"a\"]", "[[1],[2]]", "[\"x\",\"node_info\",\"hz\"]", "[\"1GHz\",\"7\",9.5,0]");
         struct request q;
         struct err e = { 0 };
 
@@ -57,8 +60,9 @@ static void numeric_system_values_are_columns_of_every_row(void **state)
 
 static void null_source_and_empty_rows_are_fine(void **state)
 {
-        static const char text[] = "{\"metrics\":[],\"values\":[],\"output_type\":\"DynPower\",\"source\":null,"
-                                   "\"system_features\":[],\"system_values\":[],\"trainer_name\":null}";
+        static const char text[] =
+                "{\"metrics\":[],\"values\":[],\"output_type\":\"DynPower\",\"source\":null,"
+                "\"system_features\":[],\"system_values\":[],\"trainer_name\":null}";
         struct request q;
         struct err e = { 0 };
 
@@ -92,8 +96,10 @@ static void bad_requests_are_refused_in_words(void **state)
                 { "[]", "not a JSON object" },
                 { "{}", "'metrics' is missing" },
                 { REQUEST("[\"a\"]", "[[1]]", "[]", "[]") "x", "end of file" },
-                { "{\"metrics\":[],\"values\":[],\"output_type\":\"AbsPower\",\"source\":\"\",\"system_features\":[],"
-                  "\"system_values\":[],\"more\":1}", "unknown key 'more'" },
+                { "{\"metrics\":[],\"values\":[],\"output_type\":\"AbsPower\",\"source\":\"\",\"system_"
+                  "features\":[],"
+                  "\"system_values\":[],\"more\":1}",
+                  "unknown key 'more'" },
                 { REQUEST("[\"a\"]", "[[1,2]]", "[]", "[]"), "row 0: a row has 2 values" },
                 { REQUEST("[\"a\"]", "[[1],[]]", "[]", "[]"), "row 1" },
                 { REQUEST("[\"a\"]", "[1]", "[]", "[]"), "not an array" },
@@ -105,9 +111,12 @@ static void bad_requests_are_refused_in_words(void **state)
                 { REQUEST("{}", "[[1]]", "[]", "[]"), "'metrics' is not an array" },
                 { REQUEST("[\"a\"]", "[[1]]", "[\"x\",\"y\"]", "[\"1\"]"), "2 system_features, but 1" },
                 { "{\"metrics\":[],\"values\":[],\"output_type\":1,\"source\":\"\",\"system_features\":[],"
-                  "\"system_values\":[]}", "output_type" },
-                { "{\"metrics\":[],\"values\":[],\"output_type\":\"AbsPower\",\"source\":\"\",\"system_features\":[],"
-                  "\"system_values\":[],\"filter\":7}", "filter" },
+                  "\"system_values\":[]}",
+                  "output_type" },
+                { "{\"metrics\":[],\"values\":[],\"output_type\":\"AbsPower\",\"source\":\"\",\"system_"
+                  "features\":[],"
+                  "\"system_values\":[],\"filter\":7}",
+                  "filter" },
         };
 
         (void)state;
@@ -133,13 +142,15 @@ static void too_many_columns_are_refused(void **state)
         for (int i = 0; i <= REQUEST_COLUMNS_MAX / 2; i++)
                 (void)buf_printf(&b, "%s\"m%d\"", i ? "," : "", i);
         assert_int_equal(buf_puts(&b, "],\"values\":[],\"output_type\":\"AbsPower\",\"source\":\"acpi\","
-                                      "\"system_features\":[],\"system_values\":[]}"), 0);
+                                      "\"system_features\":[],\"system_values\":[]}"),
+                         0);
         assert_int_equal(request_parse(b.data, b.size, &q, &e), -E2BIG);
 }
 
 static void upstream_s_own_requests_parse(void **state)
 {
-        static const char *const names[] = { "SGDRegressorTrainer_acpi_AbsPower_n100", "XgboostFitTrainer_acpi_AbsPower_n2",
+        static const char *const names[] = { "SGDRegressorTrainer_acpi_AbsPower_n100",
+                                             "XgboostFitTrainer_acpi_AbsPower_n2",
                                              "SGDRegressorTrainer_rapl-sysfs_AbsPower_n1000" };
         static const size_t rows[] = { 100, 2, 1000 };
 

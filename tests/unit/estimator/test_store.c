@@ -10,13 +10,14 @@
 #include "common/file.h"
 
 #define WEIGHTS(name, bias)                                                                                  \
-        "{\"model_name\": \"" name "\", \"platform\": {\"All_Weights\": {\"Bias_Weight\": " bias              \
+        "{\"model_name\": \"" name "\", \"platform\": {\"All_Weights\": {\"Bias_Weight\": " bias             \
         ", \"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 10, \"weight\": 1}}}}}"
 #define CURVE                                                                                                \
-        "{\"platform\": {\"All_Weights\": {\"CurveFit_Weights\": [1, 2, 3], \"Numerical_Variables\": "        \
+        "{\"platform\": {\"All_Weights\": {\"CurveFit_Weights\": [1, 2, 3], \"Numerical_Variables\": "       \
         "{\"bpf_cpu_time_ms\": {\"scale\": 10}}}}}"
 #define METADATA(type)                                                                                       \
-        "{\"model_name\": \"Archived_1\", \"model_class\": \"weight\", \"model_file\": \"Archived_1.json\", "  \
+        "{\"model_name\": \"Archived_1\", \"model_class\": \"weight\", \"model_file\": "                     \
+        "\"Archived_1.json\", "                                                                              \
         "\"features\": [\"bpf_cpu_time_ms\"], \"output_type\": \"" type "\"}"
 #define MAP "{\"platform\": {\"model_file\": \"weight.json\", \"fe_files\": []}}"
 
@@ -59,7 +60,8 @@ struct text {
 };
 
 /* Install as the updater does, and point `current` at it. Returns the directory under the id. */
-static void install(const char *store, const char *place, const struct text *texts, size_t n, char ret_dir[512])
+static void install(const char *store, const char *place, const struct text *texts, size_t n,
+                    char ret_dir[512])
 {
         struct hash_entry entries[8];
         char form_dir[256], id[HASH_HEX_SIZE];
@@ -101,7 +103,9 @@ static const char *name_for(const struct models *models, const char *source, con
 
 static void an_absent_store_is_an_empty_set(void **state)
 {
-        CLEANUP(models_freep) struct models *none = load("/nonexistent/store", NULL), *empty = load(*state, NULL);
+        CLEANUP(models_freep)
+        struct models *none = load("/nonexistent/store", NULL),
+                      *empty = load(*state, NULL);
 
         assert_int_equal(none->n_refused, 0);
         assert_int_equal(empty->n_refused, 0);
@@ -213,7 +217,7 @@ static void damage_and_misplacement_are_refused(void **state)
         install_weight(*state, "acpi/AbsPower/weight", WEIGHTS("A_1", "1"), dir);
         write_file(dir, "weight.json", WEIGHTS("A_1", "2")); /* not what the id says */
         install_weight(*state, "rapl-sysfs/AbsPower/weight", WEIGHTS("A_1", "1"), dir); /* platform */
-        install(*state, "hmc/AbsPower/archive", texts, 3, dir); /* DynPower */
+        install(*state, "hmc/AbsPower/archive", texts, 3, dir);                         /* DynPower */
         install_weight(*state, "redfish/AbsPower/weight", WEIGHTS("A_1", "1"), dir);
         (void)snprintf(form_dir, sizeof(form_dir), "%s/redfish/AbsPower/weight", (const char *)*state);
         point_current_at(form_dir, "../../../acpi");
@@ -250,9 +254,12 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(an_absent_store_is_an_empty_set, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(current_is_loaded_for_its_place_only, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(an_archive_is_preferred_and_a_bad_one_stepped_over, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(an_unchanged_model_is_shared_and_a_new_one_replaces_it, set_up, tear_down),
-                cmocka_unit_test_setup_teardown(a_bad_model_is_refused_by_name_and_the_old_one_stays, set_up, tear_down),
+                cmocka_unit_test_setup_teardown(an_archive_is_preferred_and_a_bad_one_stepped_over, set_up,
+                                                tear_down),
+                cmocka_unit_test_setup_teardown(an_unchanged_model_is_shared_and_a_new_one_replaces_it,
+                                                set_up, tear_down),
+                cmocka_unit_test_setup_teardown(a_bad_model_is_refused_by_name_and_the_old_one_stays, set_up,
+                                                tear_down),
                 cmocka_unit_test_setup_teardown(a_note_names_weights_that_do_not, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(damage_and_misplacement_are_refused, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(a_model_that_is_taken_away_is_gone, set_up, tear_down),

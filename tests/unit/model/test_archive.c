@@ -272,11 +272,14 @@ static void a_flipped_byte_never_passes_as_other_content(void **state)
                 whole.data[i] ^= 0x20;
                 if (model_archive_unpack(whole.data, whole.size, &flipped, &e) == 0) {
                         assert_int_equal(model_archive_id(flipped, other), 0);
-                        for (size_t n = 0; n < flipped->n; n++) { /* a name may have changed, content may not */
-                                const struct model_entry *known = model_archive_find(a, flipped->entries[n].name);
+                        for (size_t n = 0; n < flipped->n;
+                             n++) { /* a name may have changed, content may not */
+                                const struct model_entry *known =
+                                        model_archive_find(a, flipped->entries[n].name);
 
                                 if (known && known->size > 0 && flipped->entries[n].size > 0)
-                                        assert_memory_equal(known->data, flipped->entries[n].data, known->size);
+                                        assert_memory_equal(known->data, flipped->entries[n].data,
+                                                            known->size);
                         }
                 }
                 whole.data[i] ^= 0x20;

@@ -12,15 +12,19 @@
 #include "common/file.h"
 
 #define WEIGHTS                                                                                              \
-        "{\"model_name\": \"SGDRegressorTrainer_2\", \"provenance\": \"simulated\", \"machine_spec\": {\"cores\": 8}, " \
-        "\"mae\": 1.5, \"platform\": {\"All_Weights\": {\"Bias_Weight\": 10.0, \"Categorical_Variables\": {}, "  \
+        "{\"model_name\": \"SGDRegressorTrainer_2\", \"provenance\": \"simulated\", \"machine_spec\": "      \
+        "{\"cores\": 8}, "                                                                                   \
+        "\"mae\": 1.5, \"platform\": {\"All_Weights\": {\"Bias_Weight\": 10.0, \"Categorical_Variables\": "  \
+        "{}, "                                                                                               \
         "\"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 100.0, \"weight\": 5.0}}}}}"
 #define METADATA(extra)                                                                                      \
         "{\"model_name\": \"SGDRegressorTrainer_2\", \"model_class\": \"weight\", "                          \
-        "\"model_file\": \"SGDRegressorTrainer_2.json\", \"features\": [\"bpf_cpu_time_ms\"], \"fe_files\": [], " \
+        "\"model_file\": \"SGDRegressorTrainer_2.json\", \"features\": [\"bpf_cpu_time_ms\"], "              \
+        "\"fe_files\": [], "                                                                                 \
         "\"output_type\": \"DynPower\", \"mae\": 1.25, \"rows\": 100, \"wattloop_version\": 1" extra "}"
 #define MAP                                                                                                  \
-        "{\"platform\": {\"model_file\": \"weight.json\", \"features\": [\"bpf_cpu_time_ms\"], \"fe_files\": []}}"
+        "{\"platform\": {\"model_file\": \"weight.json\", \"features\": [\"bpf_cpu_time_ms\"], "             \
+        "\"fe_files\": []}}"
 
 struct text {
         const char *name, *data;
@@ -89,40 +93,53 @@ static void broken_archives_are_refused_in_words(void **state)
                 { { { "metadata.json", "[]" } }, -EBADMSG, "not a JSON object" },
                 { { { "metadata.json", "{}" } }, -EBADMSG, "model_class" },
                 { { { "metadata.json", "{\"model_class\": \"scikit\"}" }, { "weight.json", WEIGHTS } },
-                  -ENOTSUP, "model class 'scikit'" },
+                  -ENOTSUP,
+                  "model class 'scikit'" },
                 { { { "metadata.json", "{\"model_class\": \"keras\"}" } }, -ENOTSUP, "model class 'keras'" },
                 { { { "metadata.json", "{\"model_class\": \"weight\"}" } }, -EBADMSG, "model_name" },
                 { { { "metadata.json", METADATA("") } }, -EBADMSG, "weight.json" },
-                { { { "metadata.json", METADATA("") }, { "weight.json", WEIGHTS } }, -EBADMSG,
+                { { { "metadata.json", METADATA("") }, { "weight.json", WEIGHTS } },
+                  -EBADMSG,
                   "SGDRegressorTrainer_2.json" },
-                { { { "metadata.json", METADATA("") }, { "weight.json", "{}" }, { "SGDRegressorTrainer_2.json", MAP } },
-                  -EBADMSG, "no component" },
+                { { { "metadata.json", METADATA("") },
+                    { "weight.json", "{}" },
+                    { "SGDRegressorTrainer_2.json", MAP } },
+                  -EBADMSG,
+                  "no component" },
                 { { { "metadata.json", METADATA("") },
                     { "weight.json", WEIGHTS },
                     { "SGDRegressorTrainer_2.json", "{}" } },
-                  -EBADMSG, "lacks" },
+                  -EBADMSG,
+                  "lacks" },
                 { { { "metadata.json", METADATA("") },
                     { "weight.json", WEIGHTS },
                     { "SGDRegressorTrainer_2.json", "{\"platform\": {\"model_file\": \"platform.pkl\"}}" } },
-                  -EBADMSG, "platform.pkl" },
+                  -EBADMSG,
+                  "platform.pkl" },
                 { { { "metadata.json", METADATA("") },
                     { "weight.json", WEIGHTS },
-                    { "SGDRegressorTrainer_2.json", "{\"platform\": {\"model_file\": \"weight.json\", \"fe_files\": "
-                                                    "[\"scaler.pkl\"]}}" } },
-                  -ENOTSUP, "fe_files" },
+                    { "SGDRegressorTrainer_2.json",
+                      "{\"platform\": {\"model_file\": \"weight.json\", \"fe_files\": "
+                      "[\"scaler.pkl\"]}}" } },
+                  -ENOTSUP,
+                  "fe_files" },
                 { { { "metadata.json", METADATA("") },
                     { "weight.json", WEIGHTS },
                     { "SGDRegressorTrainer_2.json", "{\"package\": {\"model_file\": \"weight.json\"}}" } },
-                  -EBADMSG, "package" },
+                  -EBADMSG,
+                  "package" },
                 { { { "metadata.json", METADATA(", \"provenance\": \"measured\"") },
                     { "weight.json", WEIGHTS },
                     { "SGDRegressorTrainer_2.json", MAP } },
-                  -EBADMSG, "provenance is both" },
-                { { { "metadata.json", "{\"model_name\": \"A_1\", \"model_class\": \"weight\", \"model_file\": "
-                                       "\"A_1.json\", \"features\": [\"cpu_cycles\"]}" },
+                  -EBADMSG,
+                  "provenance is both" },
+                { { { "metadata.json",
+                      "{\"model_name\": \"A_1\", \"model_class\": \"weight\", \"model_file\": "
+                      "\"A_1.json\", \"features\": [\"cpu_cycles\"]}" },
                     { "weight.json", WEIGHTS },
                     { "A_1.json", MAP } },
-                  -EBADMSG, "lacks 'bpf_cpu_time_ms'" },
+                  -EBADMSG,
+                  "lacks 'bpf_cpu_time_ms'" },
         };
 
         (void)state;
@@ -147,8 +164,8 @@ static void pickled_archives_are_refused_by_their_class(void **state)
 
         (void)state;
         buf_init(&zip, MODEL_ARCHIVE_MAX);
-        if (file_read("../shared/captures/model-server/zip_rapl-sysfs_AbsPower_SGDRegressorTrainer.body.zip", &zip,
-                      &e) < 0)
+        if (file_read("../shared/captures/model-server/zip_rapl-sysfs_AbsPower_SGDRegressorTrainer.body.zip",
+                      &zip, &e) < 0)
                 skip();
         assert_int_equal(model_archive_unpack(zip.data, zip.size, &a, &e), 0);
         assert_non_null(model_archive_find(a, "scaler.pkl"));
