@@ -71,7 +71,7 @@ static uint64_t boot_ns(void)
 /* --- opening ------------------------------------------------------------------------------------------- */
 
 /* libbpf explains a refusal at length; the words that a user needs are ours. */
-static int print_debug(enum libbpf_print_level level, const char *fmt, va_list args)
+PRINTF(2, 0) static int print_debug(enum libbpf_print_level level, const char *fmt, va_list args)
 {
         char text[512];
         size_t n;
