@@ -129,10 +129,11 @@ int report_status(const json_t *status, bool as_json)
                 print_time("epoch:     ", number(row, "started_ms"));
                 printf(" %s, %lld intervals\n", text(row, "epoch"), number(row, "intervals"));
         }
-        json_array_foreach (json_object_get(status, "sensors"), i, row)
+        json_array_foreach (json_object_get(status, "sensors"), i, row) {
                 printf("sensor:    %s %s %s (%s)%s\n", text(row, "source"), text(row, "component"),
                        text(row, "unit"), text(row, "provenance"),
                        number(row, "in_last") ? "" : ", not in the last interval");
+        }
         return fflush(stdout) != 0 ? -EIO : 0;
 }
 

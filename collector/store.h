@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* samples.db (contract 1): the one owner of the file. One transaction per interval; nothing that was stored
- * is lost when the program is killed. SQL is in
- * store.c (the owner) and store_status.c (a reader) only. */
+ * is lost when the program is killed. SQL is in store.c (the owner) and store_status.c (a reader) only. */
 #pragma once
 
 #include <jansson.h>

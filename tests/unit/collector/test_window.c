@@ -92,12 +92,13 @@ static struct power_reading *power(const char *component, const char *unit, doub
 static void fold_with(struct window *w, const struct window_lookup *l)
 {
         const struct sample sample = { .duration_ns = SECOND,
-                                       .wall_ms = wall_ms += 1000,
+                                       .wall_ms = wall_ms + 1000,
                                        .usage = &usage,
                                        .measured = all_but_counters,
                                        .readings = readings,
                                        .n_readings = n_readings };
 
+        wall_ms += 1000;
         window_fold(w, &sample, l);
         usage_set_clear(&usage);
         n_readings = 0;
