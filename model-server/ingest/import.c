@@ -297,5 +297,5 @@ int import_restore(struct store *store, struct trainer *trainer, unsigned int ac
         if (r < 0)
                 return r;
         r = finish(store, trainer, relearn_all(store, trainer, accepted, words.size ? words.data : "", e), e);
-        return r < 0 ? r : 1;
+        return r < 0 ? r : known.size > 0; /* a new database had nothing to learn from */
 }

@@ -271,7 +271,7 @@ int learner_read(const void *data, size_t size, int p, struct learner *ret, stru
         if (read_u64(&c) != BLOB_MAGIC)
                 return err_set(e, -EBADMSG, "not a learner's state");
         version = read_u64(&c);
-        if (version != BLOB_VERSION)
+        if (!c.bad && version != BLOB_VERSION)
                 return err_set(e, -EPROTO, "a learner's state of version %llu; this program knows %d",
                                (unsigned long long)version, BLOB_VERSION);
         if (read_u64(&c) != (uint64_t)p)

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <math.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <cmocka.h>
+
+#include "common/file.h"
+#include "model-server/ingest/import.h"
+
+#define BASE_MS INT64_C(1700000000000)
+
+struct fixture {
+        char dir[64], path[80];
+        struct store *store;
+        struct trainer *trainer;
+        struct import_settings settings;
+        struct import_counts counts;
+        struct err e;
+};
+
+static void reopen(struct fixture *f)
+{
+        store_close(f->store);
+        trainer_free(f->trainer);
+        f->store = NULL;
+        assert_int_equal(store_open(f->path, &f->store, &f->e), 0);
+        assert_int_equal(trainer_new(&f->trainer, NULL), 0);
+        assert_true(import_restore(f->store, f->trainer, f->settings.accepted, &f->e) >= 0);
+}
+
+static int setup(void **state)
+{
+        struct fixture *f = calloc(1, sizeof(*f));
+
+        (void)snprintf(f->dir, sizeof(f->dir), "/tmp/wattloop-test-XXXXXX");
+        assert_non_null(mkdtemp(f->dir));
+        (void)snprintf(f->path, sizeof(f->path), "%s/server.db", f->dir);
+        f->settings = (struct import_settings){ { 1 << 26, 100000 }, 100000, 1u << PROVENANCE_MEASURED };
+        reopen(f);
+        *state = f;
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        struct fixture *f = *state;
+
+        store_close(f->store);
+        trainer_free(f->trainer);
+        assert_int_equal(file_remove_tree(f->dir, NULL), 0);
+        free(f);
+        return 0;
+}
+
+static double cpu_rate(int i)
+{
+        return 500 + 400 * sin(i * 0.7);
+}
+
+static double cache_rate(int i)
+{
+        return 2 + sin(i * 1.3);
+}
+
+/* Power of interval i; linear in the two. */
+static double watts(int i)
+{
+        return 20 + 0.03 * cpu_rate(i) + 1.5 * cache_rate(i);
+}
+
+static void write_series(struct buf *out, const char *name, const char *labels, int first, int last,
+                         double (*rate)(int))
+{
+        double total = 0;
+
+        buf_printf(out, "{\"metric\":{\"__name__\":\"%s\",\"node_id\":\"n1\",\"instance\":\"one\",\"epoch\":\"e1\"%s},"
+                        "\"values\":[",
+                   name, labels);
+        for (int i = 0; i <= last; i++) {
+                if (i >= first)
+                        buf_printf(out, "%s%.9g", i > first ? "," : "", rate ? total : 1);
+                total += rate ? rate(i) : 0;
+        }
+        buf_puts(out, "],\"timestamps\":[");
+        for (int i = first; i <= last; i++)
+                buf_printf(out, "%s%lld", i > first ? "," : "", (long long)(BASE_MS + i * 1000));
+        buf_puts(out, "]}\n");
+}
+
+static double one(int i)
+{
+        (void)i;
+        return 1;
+}
+
+/* A batch with the samples first … last, one a second, without wattloop_node when asked. */
+static void make_batch(struct buf *out, int first, int last, const char *source, bool node)
+{
+        char labels[64];
+
+        buf_init(out, 1 << 24);
+        write_series(out, "kepler_container_bpf_cpu_time_ms_total", ",\"container_id\":\"c\"", first, last, cpu_rate);
+        write_series(out, "kepler_container_bpf_page_cache_hit_total", ",\"container_id\":\"c\"", first, last,
+                     cache_rate);
+        (void)snprintf(labels, sizeof(labels), ",\"package\":\"0\",\"source\":\"%s\"", source);
+        write_series(out, "kepler_node_package_joules_total", labels, first, last, watts);
+        write_series(out, "wattloop_node_measured_seconds_total", "", first, last, one);
+        if (node)
+                write_series(out, "wattloop_node", ",\"cores\":\"8\",\"processor\":\"acme\",\"definition\":\"exact\"",
+                             first, last, NULL);
+        write_series(out, "kepler_node_info", "", first, first, NULL);
+        assert_int_equal(out->failed, 0);
+}
+
+static int import_text(struct fixture *f, const char *text, size_t size)
+{
+        return import_batch(f->store, f->trainer, &f->settings, text, size, false, 1, &f->counts, &f->e);
+}
+
+static void import_range(struct fixture *f, int first, int last, const char *source)
+{
+        struct buf batch;
+
+        make_batch(&batch, first, last, source, true);
+        assert_int_equal(import_text(f, batch.data, batch.size), 0);
+        buf_done(&batch);
+}
+
+static uint64_t learned_rows(const struct fixture *f)
+{
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        const struct learned *l = trainer_find(f->trainer, key);
+
+        return l ? l->learner.rows : 0;
+}
+
+static struct weights solved(const struct fixture *f)
+{
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        struct weights w;
+
+        learner_solve(&trainer_find(f->trainer, key)->learner, &w);
+        return w;
+}
+
+static uint64_t stored_rows(struct fixture *f, enum provenance p)
+{
+        uint64_t rows[PROVENANCE_N];
+
+        assert_int_equal(store_count_rows(f->store, NULL, rows, NULL), 0);
+        return rows[p];
+}
+
+static void batch_becomes_rows_and_weights(void **state)
+{
+        struct fixture *f = *state;
+        struct weights w;
+
+        import_range(f, 0, 50, "rapl-sysfs");
+        assert_int_equal(f->counts.samples, 51 * 5 + 1);
+        assert_int_equal(f->counts.added, 51 * 5);
+        assert_int_equal(f->counts.ignored, 1);
+        assert_int_equal(f->counts.rows, 50);
+        assert_int_equal(learned_rows(f), 50);
+        w = solved(f);
+        assert_true(fabs(w.bias - 20) < 1e-4);
+        assert_true(fabs(w.weight[0] / w.scale[0] - 0.03) < 1e-6);
+        assert_true(fabs(w.weight[1] / w.scale[1] - 1.5) < 1e-4);
+}
+
+static void same_batch_twice_adds_nothing(void **state)
+{
+        struct fixture *f = *state;
+        struct weights before, after;
+
+        import_range(f, 0, 50, "rapl-sysfs");
+        before = solved(f);
+        import_range(f, 0, 50, "rapl-sysfs");
+        assert_int_equal(f->counts.added, 0);
+        assert_int_equal(f->counts.duplicate, 51 * 5);
+        assert_int_equal(f->counts.rows, 0);
+        assert_int_equal(learned_rows(f), 50);
+        after = solved(f);
+        assert_memory_equal(&before, &after, sizeof(before));
+}
+
+static void restart_continues_where_it_was(void **state)
+{
+        struct fixture *f = *state;
+        struct weights before, after;
+
+        import_range(f, 0, 50, "rapl-sysfs");
+        before = solved(f);
+        reopen(f);
+        after = solved(f);
+        assert_memory_equal(&before, &after, sizeof(before));
+        import_range(f, 51, 60, "rapl-sysfs");
+        assert_int_equal(f->counts.rows, 10); /* the interval from 50 to 51 included */
+        assert_int_equal(learned_rows(f), 60);
+}
+
+static void late_batch_fills_its_place_once(void **state)
+{
+        struct fixture *f = *state;
+
+        import_range(f, 0, 20, "rapl-sysfs");
+        import_range(f, 41, 60, "rapl-sysfs");
+        /* 20 … 41 was one long interval: all of it was measured, so it is one row. */
+        assert_int_equal(stored_rows(f, PROVENANCE_MEASURED), 20 + 1 + 19);
+        import_range(f, 21, 40, "rapl-sysfs");
+        assert_int_equal(f->counts.added, 20 * 5);
+        assert_int_equal(f->counts.rows, 0); /* its energy was learned already */
+        assert_int_equal(learned_rows(f), 40);
+}
+
+static void batches_in_reverse_give_all_rows(void **state)
+{
+        struct fixture *f = *state;
+
+        import_range(f, 21, 40, "rapl-sysfs");
+        assert_int_equal(f->counts.rows, 19);
+        import_range(f, 0, 20, "rapl-sysfs");
+        assert_int_equal(f->counts.rows, 21); /* with the seam from 20 to 21 */
+        assert_int_equal(learned_rows(f), 40);
+}
+
+static void nothing_is_folded_before_the_machine_is_known(void **state)
+{
+        struct fixture *f = *state;
+        struct buf batch;
+
+        make_batch(&batch, 0, 20, "rapl-sysfs", false);
+        assert_int_equal(import_text(f, batch.data, batch.size), 0);
+        buf_done(&batch);
+        assert_int_equal(f->counts.rows, 0);
+        import_range(f, 21, 30, "rapl-sysfs");
+        assert_int_equal(f->counts.rows, 30);
+}
+
+static void simulated_power_is_kept_but_not_learned(void **state)
+{
+        struct fixture *f = *state;
+
+        import_range(f, 0, 50, "simulated");
+        assert_int_equal(f->counts.rows, 50);
+        assert_int_equal(f->counts.learned, 0);
+        assert_int_equal(learned_rows(f), 0);
+        assert_int_equal(stored_rows(f, PROVENANCE_SIMULATED), 50);
+}
+
+static void accepting_a_provenance_later_learns_what_is_stored(void **state)
+{
+        struct fixture *f = *state;
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+
+        import_range(f, 0, 50, "simulated");
+        f->settings.accepted |= 1u << PROVENANCE_SIMULATED;
+        reopen(f);
+        assert_int_equal(learned_rows(f), 50);
+        assert_int_equal(trainer_find(f->trainer, key)->provenance, PROVENANCE_SIMULATED);
+        f->settings.accepted = 1u << PROVENANCE_MEASURED;
+        reopen(f);
+        assert_int_equal(learned_rows(f), 0);
+}
+
+static void bad_line_stores_nothing_of_its_batch(void **state)
+{
+        struct fixture *f = *state;
+        struct buf batch;
+
+        import_range(f, 0, 20, "rapl-sysfs");
+        make_batch(&batch, 21, 40, "rapl-sysfs", true);
+        buf_puts(&batch, "{\"metric\":{}}\n");
+        assert_int_equal(import_text(f, batch.data, batch.size), -EBADMSG);
+        assert_non_null(strstr(f->e.text, "line 7"));
+        assert_int_equal(learned_rows(f), 20);
+        buf_done(&batch);
+        import_range(f, 21, 40, "rapl-sysfs");
+        assert_int_equal(f->counts.added, 20 * 5);
+        assert_int_equal(learned_rows(f), 40);
+}
+
+static void full_disk_stores_nothing_and_heals(void **state)
+{
+        struct fixture *f = *state;
+        struct rlimit old, small;
+
+        import_range(f, 0, 20, "rapl-sysfs");
+        (void)signal(SIGXFSZ, SIG_IGN);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &old), 0);
+        small = (struct rlimit){ 256 << 10, old.rlim_max };
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        {
+                struct buf batch;
+
+                make_batch(&batch, 21, 8000, "rapl-sysfs", true);
+                assert_int_equal(import_text(f, batch.data, batch.size), -ENOSPC);
+                buf_done(&batch);
+        }
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+        assert_int_equal(learned_rows(f), 20);
+        import_range(f, 21, 8000, "rapl-sysfs");
+        assert_int_equal(learned_rows(f), 8000);
+}
+
+static void newer_database_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        char command[256];
+        struct store *store;
+
+        store_close(f->store);
+        f->store = NULL;
+        (void)snprintf(command, sizeof(command), "sqlite3 %s 'PRAGMA user_version = 99'", f->path);
+        if (system(command) != 0)
+                skip();
+        assert_int_equal(store_open(f->path, &store, &f->e), -EPROTO);
+        assert_non_null(strstr(f->e.text, "newer"));
+}
+
+static void second_server_is_refused(void **state)
+{
+        struct fixture *f = *state;
+        struct store *store;
+
+        assert_int_equal(store_open(f->path, &store, &f->e), -EWOULDBLOCK);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+        const struct CMUnitTest tests[] = {
+                TEST(batch_becomes_rows_and_weights),
+                TEST(same_batch_twice_adds_nothing),
+                TEST(restart_continues_where_it_was),
+                TEST(late_batch_fills_its_place_once),
+                TEST(batches_in_reverse_give_all_rows),
+                TEST(nothing_is_folded_before_the_machine_is_known),
+                TEST(simulated_power_is_kept_but_not_learned),
+                TEST(accepting_a_provenance_later_learns_what_is_stored),
+                TEST(bad_line_stores_nothing_of_its_batch),
+                TEST(full_disk_stores_nothing_and_heals),
+                TEST(newer_database_is_refused),
+                TEST(second_server_is_refused),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
