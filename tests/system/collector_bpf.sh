@@ -5,8 +5,8 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 
-collector=$BIN/wattloop-collector
 dir=$(tmpdir)
+. "$(dirname "$0")/collector.bash"
 db=$dir/samples.db
 id=$(printf '%s' "$TEST_NAME$$" | sha256sum | cut -c1-64)
 cgroup=
@@ -38,7 +38,7 @@ compare() {
         sleep 1
         read -r want _ <"/proc/$spinner/schedstat"
         got=$(sqlite3 -readonly "$file" "SELECT ifnull(max(cpu_time_ns), 0) FROM usage JOIN entity USING (entity_id) WHERE key = '$id'")
-        stop "$spinner" KILL
+        { stop "$spinner" KILL; } 2>/dev/null
         check "a container's cgroup is told apart ($source)" test "$got" -gt 0
         if awk "BEGIN { exit !(($got - $want) ^ 2 <= (0.01 * $want) ^ 2) }"; then
                 ok "CPU time of a spinning process is right within 1 % over 5 s ($source)"

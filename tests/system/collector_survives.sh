@@ -4,8 +4,8 @@
 set -u
 . "$(dirname "$0")/lib.sh"
 
-collector=$BIN/wattloop-collector
 dir=$(tmpdir)
+. "$(dirname "$0")/collector.bash"
 db=$dir/samples.db
 base=(--sysfs-root "$dir/none" --sampling-interval 50ms --features-source proc)
 
@@ -22,7 +22,7 @@ for i in $(seq 1 20); do
         sleep 0.$((1 + RANDOM % 4))$((RANDOM % 10))
         # what a reader has seen stays, however the writer ends
         seen=$(query 'SELECT ifnull(max(interval_id), 0) FROM interval' 2>/dev/null || echo 0)
-        stop "$pid" KILL 2>/dev/null
+        { stop "$pid" KILL; } 2>/dev/null
         now=$(query 'SELECT ifnull(max(interval_id), 0) FROM interval' 2>/dev/null || echo 0)
         [ "${now:-0}" -ge "${seen:-0}" ] && [ "${now:-0}" -ge "$stored" ] || lost=$((lost + 1))
         stored=${now:-0}

@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# A machine without sensors: the collector asks a weight file or an estimator for watts, through failures of both.
+set -u
+. "$(dirname "$0")/lib.sh"
+dir=$(tmpdir)
+. "$(dirname "$0")/collector.bash"
+. "$(dirname "$0")/estimator.bash"
+
+port=$(free_port)
+metrics=http://127.0.0.1:$port/metrics
+base=(--sysfs-root "$dir/none" --features-source proc --sampling-interval 100ms --metrics-listen "127.0.0.1:$port")
+
+# A model that says W watts for the package whatever happens.
+package_weights() {
+        printf '{"model_name": "SGDRegressorTrainer_%d", "provenance": "simulated", "package": {"All_Weights": {"Bias_Weight": %s, "Categorical_Variables": {}, "Numerical_Variables": {"bpf_cpu_time_ms": {"scale": 1000.0, "weight": 0.0}}}}}' "$1" "$2"
+}
+
+# shows TEXT: it is in the metrics now
+shows() {
+        curl -s "$metrics" | grep -qF "$1"
+}
+lacks() {
+        curl -s "$metrics" >"$dir/metrics" && ! grep -qF "$1" "$dir/metrics"
+}
+watts='wattloop_node_watts{component="package",source="estimate",unit="0"}'
+
+# ---- a weight file ----
+package_weights 0 12.5 >"$dir/weight.json"
+start "$dir/weight.log" "$collector" run "${base[@]}" --store-path "$dir/samples.db" --estimate-weight "$dir/weight.json"
+pid=$STARTED_PID
+check "without sensors the configured model gives the watts" wait_for 10 shows "$watts 12.5"
+check "and is named with what it was trained on" shows 'model="SGDRegressorTrainer_0",provenance="simulated"} 1'
+package_weights 1 20 >"$dir/weight.json.new" && mv "$dir/weight.json.new" "$dir/weight.json"
+check "a new weight file is used at once" wait_for 10 shows "$watts 20"
+echo 'not json' >"$dir/weight.json"
+sleep 0.5
+check "a bad weight file leaves the old model" shows "$watts 20"
+check_has "and is told" "$(cat "$dir/weight.log")" "is not used"
+stop "$pid"
+check "estimated power is stored as such, with its model" test "$(sqlite3 -readonly "$dir/samples.db" "
+        SELECT count(*) > 0 FROM power JOIN sensor USING (sensor_id) WHERE provenance = 'estimated' AND
+        model LIKE 'SGDRegressorTrainer_1 %' AND length(model) = 22 + 64")" = 1
+check "and never as anything else" test "$(sqlite3 -readonly "$dir/samples.db" "
+        SELECT count(*) FROM sensor WHERE provenance <> 'estimated'")" = 0
+
+# ---- an estimator ----
+est=$dir/estimator
+mkdir -p "$est"
+start "$dir/socket.log" "$collector" run "${base[@]}" --store-path "" --estimate-socket "$est/sock"
+pid=$STARTED_PID
+check "without an estimator the collector runs" wait_for 10 shows 'wattloop_collector_power_errors_total'
+check "and shows no watts" lacks 'wattloop_node_watts{'
+package_weights 2 30 | install_weights "$est/store" rapl-sysfs/AbsPower >/dev/null
+start_estimator "$est"
+estimator=$STARTED_PID
+check "the estimator's answer is exported" wait_for 10 shows "$watts 30"
+check "with the model's name and provenance" wait_for 5 shows 'model="SGDRegressorTrainer_2",provenance="simulated"} 1'
+{ stop "$estimator" KILL; } 2>/dev/null
+check "a dead estimator is a gap, not a zero" wait_for 10 lacks 'wattloop_node_watts{'
+rm -f "$est/sock"
+start_estimator "$est"
+check "and its return is noticed" wait_for 10 shows "$watts 30"
+package_weights 3 41 | install_weights "$est/store" rapl-sysfs/AbsPower >/dev/null
+ask "$est/sock" '{"command":"reload"}' >/dev/null
+check "a swap of the model is followed" wait_for 10 shows "$watts 41"
+sleep 0.5
+check "and the idle part is the new model's: all of it" sh -c \
+        "curl -s $metrics | grep -qE '^kepler_node_package_joules_total.*mode=\"dynamic\".* 0\$'"
+stop "$pid"
+check_exit 0 "a stop is clean" test $? -eq 0
