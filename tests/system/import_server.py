@@ -4,7 +4,7 @@
 
 Each request takes the next MODE, the last one stays: ok, 204, 400, 401, 413, 429, 500, 503, 507, redirect, html (a 200
 that is no acknowledgement), less (acknowledges less than it got), hang, close (no answer), half (a cut answer), drop
-(stores the batch, then closes without an answer), big:N (413 for more than N intervals, else ok).
+(stores the batch, then closes without an answer), slow (ok, with a pause before and behind the storing), big:N (413 for more than N intervals, else ok).
 LOG gets a line per request: MODE BATCH SAMPLES SHA256. LOG.samples collects what was stored, a sample a line."""
 import gzip
 import hashlib
@@ -41,7 +41,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             mode = "413" if last - first + 1 > int(mode[4:]) else "ok"
         with open(LOG, "a", encoding="utf-8") as log:
             log.write(f"{mode} {batch} {samples} {hashlib.sha256(body).hexdigest()}\n")
-        if mode in ("ok", "204", "drop", "less"):
+        if mode == "slow":
+            time.sleep(0.02)
+        if mode in ("ok", "204", "drop", "less", "slow"):
             with open(LOG + ".samples", "a", encoding="utf-8") as out:
                 for line in lines:
                     series = json.dumps(line["metric"], sort_keys=True)
@@ -49,7 +51,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                         out.write(f"{series} {ts} {value}\n")
         counts = {"samples": samples, "new": samples, "duplicate": 0, "ignored": 0}
         self.close_connection = True
-        if mode == "ok":
+        if mode == "slow":
+            time.sleep(0.02)
+        if mode in ("ok", "slow"):
             self.answer(200, json.dumps(counts).encode(), Content_Type="application/json")
         elif mode == "less":
             self.answer(200, json.dumps(dict(counts, samples=samples - 1)).encode())

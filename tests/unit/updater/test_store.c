@@ -275,6 +275,29 @@ static void unsuitable_models_are_refused(void **state)
         assert_int_equal(verify_canary(&cold, &f->slot, NULL), -EDOM);
 }
 
+/* What Kepler's own model server answered, when the recordings are there. */
+static void upstreams_weights_are_taken_as_they_come(void **state)
+{
+        static const char file[] =
+                "../shared/captures/model-server/weight_rapl-sysfs_AbsPower_spec.body.json";
+        CLEANUP(candidate_done) struct candidate c = { 0 };
+        char *names[] = { "bpf_cpu_time_ms", "bpf_page_cache_hit" };
+        const struct string_list supplied = { names, 2 };
+        const struct fixture *f = *state;
+        CLEANUP(buf_done) struct buf text;
+        struct err e = { "" };
+
+        buf_init(&text, MODEL_WEIGHT_MAX);
+        if (access(file, F_OK) != 0)
+                skip();
+        assert_int_equal(file_read(file, &text, NULL), 0);
+        if (verify_unpack(FORM_WEIGHT, text.data, text.size, NULL, &c, &e) < 0 ||
+            verify_purpose(&c, &f->slot, &supplied, &e) < 0 || verify_canary(&c, &f->slot, &e) < 0)
+                fail_msg("%s", e.text);
+        assert_int_equal(c.entries->n, 1);
+        assert_int_equal(c.entries->entries[0].size, text.size);
+}
+
 #define IN_STORE(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
 
 int main(void)
@@ -289,6 +312,7 @@ int main(void)
                 IN_STORE(links_that_name_no_id_count_as_none),
                 IN_STORE(one_updater_at_a_time_and_leftovers_go),
                 IN_STORE(unsuitable_models_are_refused),
+                IN_STORE(upstreams_weights_are_taken_as_they_come),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,49 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""An estimator's socket for commands: fake_estimator.py SOCKET STORE MODE.
+
+MODE: serve (whatever `current` names), refuse (what `current` names is refused), never (serves nothing), hang (no answer),
+garbage (answers that are no JSON), close."""
+import json
+import os
+import socket
+import sys
+import time
+
+PATH, STORE, MODE = sys.argv[1:4]
+
+
+def installed():
+    for source in ("rapl-sysfs", "acpi"):
+        for output in ("AbsPower", "DynPower"):
+            for form in ("archive", "weight"):
+                link = os.path.join(STORE, source, output, form, "current")
+                if os.path.islink(link):
+                    yield source, output, form, os.readlink(link)
+
+
+def status():
+    models, refused = [], []
+    for source, output, form, model_id in installed():
+        if MODE == "serve":
+            models.append({"energy_source": source, "output_type": output, "form": form, "id": model_id})
+        elif MODE == "refuse":
+            refused.append({"path": "/".join((STORE, source, output, form, model_id)), "error": "does not taste well"})
+    return {"version": "0", "models": models, "refused": refused}
+
+
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(PATH)
+listener.listen(16)
+held = []
+while True:
+    peer, _ = listener.accept()
+    if MODE == "hang":
+        held.append(peer)
+        continue
+    command = json.loads(peer.recv(1024))["command"] if MODE != "close" else ""
+    if MODE == "garbage":
+        peer.sendall(b"<html>")
+    elif MODE != "close":
+        peer.sendall(json.dumps(status() if command == "status" else {"reload": "started"}).encode())
+    peer.close()

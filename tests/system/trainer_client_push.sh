@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# The trainer-client against honest and lying servers: the cursor moves on an acknowledgement and only then.
+set -u
+. "$(dirname "$0")/lib.sh"
+
+here=$(cd "$(dirname "$0")" && pwd)
+dir=$(tmpdir)
+port=$(free_port)
+db=$dir/samples.db
+# Of one interval: 5 features of 2 containers, power in 2 modes, info, node, measured time.
+PER_INTERVAL=15
+
+# serve MODE...: an import server with a fresh log
+serve() {
+        [ -z "${server:-}" ] || stop "$server"
+        rm -f "$dir/log" "$dir/log.samples"
+        start "$dir/server.out" python3 "$here/import_server.py" "$port" "$dir/log" "$@"
+        server=$STARTED_PID
+        wait_for 10 python3 -c "import socket; socket.create_connection(('127.0.0.1', $port), 1)"
+}
+
+client() {
+        "$BIN/wattloop-trainer-client" "$@" --store-path "$db" --state-path "$dir/state" \
+                --server-url "http://127.0.0.1:$port" --server-timeout 1s --retry-base 10ms --retry-max 50ms \
+                --retry-attempts 3
+}
+
+cursor() {
+        client status --json | jq .interval_id
+}
+
+fresh() { # INTERVALS
+        rm -rf "$dir/state" "$dir/acks" "$db" "$db-wal" "$db-shm"
+        python3 "$here/samples_db.py" "$db" "$1"
+}
+
+# ---- the ordinary course ----
+fresh 20
+serve ok
+out=$(client push)
+[ $? -eq 0 ] && [ "$(cursor)" = 20 ] && ok "everything is sent and acknowledged" || not_ok "everything is sent and acknowledged" "$out"
+check_has "one line sums up what was sent" "$out" "20 intervals"
+n=$(sort -u "$dir/log.samples" | wc -l)
+[ "$n" = $((20 * PER_INTERVAL + PER_INTERVAL)) ] && ok "every sample arrives, and the epoch's zeros" ||
+        not_ok "every sample arrives, and the epoch's zeros" "$n"
+check_exit 3 "a second push has nothing to send" client push
+[ "$(jq -r .interval_id "$dir/acks/model-server.json")" = 20 ] &&
+        ok "the collector is told what was acknowledged" || not_ok "the collector is told what was acknowledged"
+python3 "$here/samples_db.py" "$db" 3
+client push >/dev/null
+check_has "new intervals are sent from the cursor on" "$(tail -n 1 "$dir/log")" "/21-23 "
+rm -rf "$dir/acks"
+client push >/dev/null 2>&1
+[ -e "$dir/acks/model-server.json" ] && ok "a lost acknowledgement file is written again" ||
+        not_ok "a lost acknowledgement file is written again"
+
+# ---- answers that are no acknowledgement ----
+for mode in 400 401 413 429 500 503 507 redirect html less hang close half; do
+        fresh 1
+        serve "$mode"
+        out=$(client push 2>&1)
+        [ $? -eq 1 ] && [ "$(cursor)" = 0 ] && [ -n "$out" ] && ok "no acknowledgement, no progress: $mode" ||
+                not_ok "no acknowledgement, no progress: $mode" "$out"
+done
+fresh 1
+serve 400
+check_has "the server's words are passed on" "$(client push 2>&1)" "words of the server"
+stop "$server"
+server=
+out=$(client push 2>&1)
+[ $? -eq 1 ] && [ "$(cursor)" = 0 ] && ok "a dead server moves nothing" || not_ok "a dead server moves nothing" "$out"
+fresh 1
+serve 204
+check "204 is an acknowledgement" client push
+
+# ---- trying again ----
+fresh 5
+serve 503 close ok
+check "temporary failures are tried again" client push
+[ "$(wc -l <"$dir/log")" = 3 ] && ok "as often as needed" || not_ok "as often as needed" "$(cat "$dir/log")"
+fresh 5
+serve drop ok
+check "a lost answer is followed by the same batch" client push
+[ "$(cut -d' ' -f4 "$dir/log" | sort -u | wc -l)" = 1 ] && ok "with the same bytes" || not_ok "with the same bytes"
+fresh 9
+serve big:2
+check "a batch that is too large is halved" client push
+[ "$(cursor)" = 9 ] && ok "until all of it went through" || not_ok "until all of it went through" "$(cat "$dir/log")"
+
+# ---- what is in the database ----
+fresh 3
+python3 "$here/samples_db.py" "$db" 2 "$(printf 'b%.0s' {1..32})"
+serve ok
+client push >/dev/null
+[ "$(cut -d' ' -f2 "$dir/log" | sed 's/.*\///' | tr '\n' ' ')" = "1-3 4-5 " ] &&
+        ok "a batch holds one epoch" || not_ok "a batch holds one epoch" "$(cat "$dir/log")"
+fresh 6
+client push >/dev/null
+fresh_db=$dir/other.db
+python3 "$here/samples_db.py" "$fresh_db" 2 "$(printf 'c%.0s' {1..32})"
+rm -f "$db" "$db-wal" "$db-shm"
+mv "$fresh_db" "$db"
+out=$(client push 2>&1)
+check_has "a replaced database is sent from its beginning" "$out" "is not the database"
+[ "$(cursor)" = 2 ] && ok "and then counts as the cursor's own" || not_ok "and then counts as the cursor's own" "$out"
+fresh 6
+sqlite3 "$db" "PRAGMA foreign_keys = ON; DELETE FROM interval WHERE interval_id <= 4; UPDATE retention SET removed_up_to = 4"
+out=$(client push 2>&1)
+check_has "intervals that retention took are counted" "$out" "removed 4 intervals"
+[ "$(cursor)" = 6 ] && ok "and the rest is sent" || not_ok "and the rest is sent" "$out"
+mkdir -p "$dir/state"
+fresh 2
+mkdir -p "$dir/state"
+printf '{"torn' >"$dir/state/model-server.json"
+out=$(client push 2>&1)
+[ $? -eq 0 ] && check_has "a damaged cursor means sending again" "$out" "damaged" || not_ok "a damaged cursor means sending again" "$out"
+
+rm -f "$db" "$db-wal" "$db-shm"
+out=$(client push 2>&1)
+[ $? -eq 1 ] && check_has "a missing database is named" "$out" "$db" || not_ok "a missing database is named" "$out"
+head -c 20000 /dev/urandom >"$db"
+out=$(client push 2>&1)
+[ $? -eq 1 ] && check_has "a corrupt database is an error" "$out" "not a database" || not_ok "a corrupt database is an error" "$out"
+fresh 1
+sqlite3 "$db" "PRAGMA user_version = 2"
+out=$(client push 2>&1)
+[ $? -eq 1 ] && check_has "a newer database is an error" "$out" "newer" || not_ok "a newer database is an error" "$out"
+
+# ---- surroundings ----
+fresh 1
+mkdir -p "$dir/state"
+exec {lock}>"$dir/state/lock"
+flock "$lock"
+out=$(client push 2>&1)
+[ $? -eq 1 ] && check_has "two pushes at a time are refused" "$out" "another wattloop-trainer-client" ||
+        not_ok "two pushes at a time are refused" "$out"
+exec {lock}>&-
+fresh 1
+touch "$dir/acks"
+out=$(client push 2>&1)
+[ $? -eq 0 ] && check_has "acknowledgements that cannot be written are warned about" "$out" "warning" ||
+        not_ok "acknowledgements that cannot be written are warned about" "$out"
+fresh 500
+check_has "progress shows on a terminal" "$(script -qec "$(printf '%q ' "$BIN/wattloop-trainer-client" push --store-path "$db" \
+        --state-path "$dir/state" --server-url "http://127.0.0.1:$port" --batch-intervals 50)" /dev/null 2>&1)" "intervals/s"
+
+fresh 1
+start "$dir/follow.out" "$BIN/wattloop-trainer-client" push --follow --follow-interval 200ms --store-path "$db" \
+        --state-path "$dir/state" --server-url "http://127.0.0.1:$port"
+follower=$STARTED_PID
+cursor_is() { [ "$(cursor)" = "$1" ]; }
+wait_for 10 cursor_is 1
+python3 "$here/samples_db.py" "$db" 2
+check "follow sends what comes later" wait_for 10 cursor_is 3
+stop "$follower"
+[ $? -eq 0 ] && ok "follow ends on SIGTERM" || not_ok "follow ends on SIGTERM"
+
+# A disk that is full when the cursor is written: acknowledged, yet sent again, and nothing is lost.
+small=$dir/small
+mkdir -p "$small"
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=64k tmpfs "$small" 2>/dev/null; then
+        fresh 4
+        mkdir -p "$small/state"
+        full() {
+                "$BIN/wattloop-trainer-client" push --store-path "$db" --state-path "$small/state" \
+                        --server-url "http://127.0.0.1:$port"
+        }
+        : >"$small/state/lock"
+        head -c 70000 /dev/zero >"$small/filler" 2>/dev/null
+        out=$(full 2>&1)
+        [ $? -eq 1 ] && check_has "a full disk is an error that says so" "$out" "No space left" ||
+                not_ok "a full disk is an error that says so" "$out"
+        rm "$small/filler"
+        check "with room again the batch is sent again" full
+        umount "$small"
+else
+        skip "a full disk is an error that says so" "needs root and mount"
+fi
