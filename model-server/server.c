@@ -23,7 +23,7 @@ const int server_status_codes[STATUS_CODES] = { 200, 400, 401, 404, 405, 411, 41
 
 static int load_tokens(struct server *s, const char *path, struct err *e)
 {
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
         const char *line;
         struct stat st;
         int r;

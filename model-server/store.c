@@ -445,7 +445,7 @@ int store_window(struct store *s, int64_t epoch_id, int64_t from_ms, int64_t to_
 
 int store_add_row(struct store *s, int64_t epoch_id, const struct row *row, struct err *e)
 {
-        CLEANUP(buf_done) struct buf features_text, watts_text;
+        CLEANUP(buf_done) struct buf features_text = { 0 }, watts_text = { 0 };
         int r;
 
         buf_init(&features_text, 4096);
@@ -510,7 +510,7 @@ int store_each_row(struct store *s, int (*fn)(const struct row *row, void *arg, 
 
 int store_save_learner(struct store *s, struct learner_key key, const struct learned *l, struct err *e)
 {
-        CLEANUP(buf_done) struct buf blob;
+        CLEANUP(buf_done) struct buf blob = { 0 };
         STATEMENT(s, SAVE_LEARNER);
 
         buf_init(&blob, 1 << 20);
@@ -602,7 +602,7 @@ int store_add_samples_total(struct store *s, uint64_t n, struct err *e)
 
 int store_count_samples(struct store *s, uint64_t *ret, struct err *e)
 {
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
         int r;
 
         buf_init(&text, 64);

@@ -274,7 +274,7 @@ static int relearn_all(struct store *store, struct trainer *trainer, unsigned in
 
 int import_restore(struct store *store, struct trainer *trainer, unsigned int accepted, struct err *e)
 {
-        CLEANUP(buf_done) struct buf known, words;
+        CLEANUP(buf_done) struct buf known = { 0 }, words = { 0 };
         int r;
 
         buf_init(&known, 256);

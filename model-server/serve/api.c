@@ -121,7 +121,7 @@ static void reply_archive(const struct offer *offer, struct reply *reply)
 
 static void reply_no_model(const json_t *body, struct reply *reply)
 {
-        CLEANUP(buf_done) struct buf words;
+        CLEANUP(buf_done) struct buf words = { 0 };
 
         buf_init(&words, REQUEST_REPR_MAX + 256);
         (void)buf_puts(&words, "cannot find model for ");

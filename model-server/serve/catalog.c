@@ -93,7 +93,7 @@ const struct offer *pipeline_find(const struct pipeline *p, const struct energy_
 /* The model's entries: its directory, or its zip unpacked in memory. */
 static int read_entries(const char *dir, const char *zip, struct model_archive **ret, struct err *e)
 {
-        CLEANUP(buf_done) struct buf bytes;
+        CLEANUP(buf_done) struct buf bytes = { 0 };
         int r = model_archive_read_dir(dir, ret, e);
 
         if (r != -ENOENT && r != -ENOTDIR)
@@ -187,7 +187,7 @@ static int load_weights(const struct pipeline *p, struct offer *o, const struct 
 {
         const struct model_entry *entry = model_archive_find(archive, "weight.json");
         CLEANUP(json_decrefp) json_t *weight = NULL;
-        CLEANUP(buf_done) struct buf file;
+        CLEANUP(buf_done) struct buf file = { 0 };
         int r;
 
         buf_init(&file, MODEL_WEIGHT_MAX);
@@ -205,7 +205,7 @@ static int load_weights(const struct pipeline *p, struct offer *o, const struct 
 
 static int load_archive(struct offer *o, const struct model_archive *archive, const char *zip, struct err *e)
 {
-        CLEANUP(buf_done) struct buf bytes;
+        CLEANUP(buf_done) struct buf bytes = { 0 };
         struct stat st;
         int r;
 
@@ -253,6 +253,7 @@ static int add_offer(struct pipeline *p, const char *group_dir, const struct off
                      const json_t *index, struct err *e)
 {
         struct offer o = *like;
+        struct err why;
         int r;
 
         if (strlen(name) >= sizeof(o.name) || model_name_split(name, o.trainer, &o.node_type) < 0)
@@ -260,12 +261,12 @@ static int add_offer(struct pipeline *p, const char *group_dir, const struct off
         if (p->n == PIPELINE_OFFERS_MAX)
                 return err_set(e, -E2BIG, "more than %d models", PIPELINE_OFFERS_MAX);
         memcpy(o.name, name, strlen(name) + 1);
-        r = load_offer(p, group_dir, &o, index, e);
+        r = load_offer(p, group_dir, &o, index, &why);
         if (r < 0) {
                 offer_done(&o);
                 if (r == -ENOMEM)
-                        return r;
-                log_warning("model '%s' of pipeline '%s' is left out: %s", name, p->name, e->text);
+                        return err_set(e, r, "out of memory");
+                log_warning("model '%s' of pipeline '%s' is left out: %s", name, p->name, why.text);
                 return 0;
         }
         if (p->n == p->cap) {
@@ -421,18 +422,19 @@ static int catalog_new(struct catalog **ret, struct err *e)
 static int add_pipeline(struct catalog *c, const char *models_path, const char *name, struct err *e)
 {
         struct pipeline *p;
+        struct err why;
         int r;
 
         if (c->n == CATALOG_PIPELINES_MAX)
                 return err_set(e, -E2BIG, "more than %d pipelines in '%s'", CATALOG_PIPELINES_MAX, models_path);
-        r = pipeline_load(models_path, name, &p, e);
+        r = pipeline_load(models_path, name, &p, &why);
         if (r == 0) {
                 c->pipelines[c->n++] = p;
                 log_info("pipeline '%s': %zu models", name, p->n);
         } else if (r != -ENOENT && r != -ENOTDIR) {
-                log_warning("%s; it is not served", e->text);
+                log_warning("%s; it is not served", why.text);
         }
-        return r == -ENOMEM ? r : 0;
+        return r == -ENOMEM ? err_set(e, r, "out of memory") : 0;
 }
 
 int catalog_load(const char *models_path, const char *own, struct catalog **ret, struct err *e)

@@ -326,7 +326,7 @@ static int write_file(const char *dir, const char *name, const void *data, size_
 /* <group dir>/<name>.zip, <name>.json and <name>/ */
 static int write_model(const char *root, const struct model *m, struct err *e)
 {
-        CLEANUP(buf_done) struct buf zip;
+        CLEANUP(buf_done) struct buf zip = { 0 };
         char group_dir[CATALOG_PATH_MAX], dir[CATALOG_PATH_MAX + MODEL_NAME_MAX], name[MODEL_NAME_MAX + 8];
         int r;
 
@@ -366,7 +366,7 @@ static void format_time(int64_t ms, char ret[32])
 static int write_pipeline_metadata(const char *root, const struct publish_input *in, struct err *e)
 {
         CLEANUP(json_decrefp) json_t *o = NULL;
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
         char when[32];
         int r;
 
@@ -382,7 +382,7 @@ static int write_pipeline_metadata(const char *root, const struct publish_input 
 static int write_index(const char *root, const struct publish_input *in, struct err *e)
 {
         CLEANUP(json_decrefp) json_t *index = json_object();
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
         char key[16];
         int r;
 
@@ -445,7 +445,7 @@ static void write_csv_row(struct buf *out, const struct model *m, int number)
 static int write_csv(const char *root, const struct models *models, const struct energy_source *source, struct err *e)
 {
         CLEANUP(freep) const struct model **sorted = calloc(models->n + 1, sizeof(const struct model *));
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
         char name[128];
         size_t n = 0;
 

@@ -260,7 +260,7 @@ static void write_repr(const json_t *value, struct buf *out)
 
 void request_write_repr(const json_t *value, struct buf *out)
 {
-        CLEANUP(buf_done) struct buf text;
+        CLEANUP(buf_done) struct buf text = { 0 };
 
         buf_init(&text, REQUEST_REPR_MAX);
         write_repr(value, &text);

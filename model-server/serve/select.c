@@ -224,7 +224,7 @@ static bool search_init(struct search *s, const struct catalog *catalog, const s
 static const struct offer *search_pipeline(const struct catalog *catalog, const struct pipeline *pipeline,
                                            const struct model_request *request)
 {
-        CLEANUP(search_done) struct search s;
+        CLEANUP(search_done) struct search s = { 0 };
         const struct offer *best = NULL;
 
         if (!search_init(&s, catalog, pipeline, request))
@@ -259,7 +259,7 @@ static const struct offer *best_of_group(const struct catalog *catalog, const st
         const struct offer *best = NULL;
 
         for (size_t i = 0; !best && i < catalog_pipelines(catalog); i++) {
-                CLEANUP(search_done) struct search s;
+                CLEANUP(search_done) struct search s = { 0 };
 
                 if (search_init(&s, catalog, catalog_pipeline(catalog, i), request))
                         best = search_group(&s, group);
