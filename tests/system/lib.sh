@@ -28,17 +28,19 @@ skip() {
         printf 'skip - %s%s\n' "$1" "${2:+: $(printf '%s' "$2" | tr '\n' ' ')}"
 }
 
-# check "claim" command...: ok when the command succeeds; else its last output lines are the reason.
+# check "claim" command...: ok when the command succeeds; else its last output lines are the reason. The command
+# runs in this shell, so that it may be a function that starts and stops programs.
 check() {
         local claim=$1 out r
 
         shift
-        out=$("$@" 2>&1)
+        out=$(tmpdir)/check.out
+        "$@" >"$out" 2>&1
         r=$?
         if [ $r -eq 0 ]; then
                 ok "$claim"
         else
-                not_ok "$claim" "'$(printf '%s ' "$@" | head -c 200)' gave $r; $(printf '%s' "$out" | tail -n 3)"
+                not_ok "$claim" "'$(printf '%s ' "$@" | head -c 200)' gave $r; $(tail -n 3 "$out")"
         fi
         return $r
 }
