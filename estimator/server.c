@@ -365,9 +365,8 @@ static void raise_fd_limit(long long clients_max)
                 return;
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
         if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
-                log_warning("only %llu of %lld clients can be served at a time: the limit on open files is "
-                            "too low",
-                            (unsigned long long)limit.rlim_cur - FDS_OWN, clients_max);
+                log_warning("fewer than %lld clients can be served at a time: at most %llu files may be open",
+                            clients_max, (unsigned long long)limit.rlim_cur);
 }
 
 static int open_acceptor(struct server *s, const char *path)
