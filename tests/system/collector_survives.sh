@@ -53,6 +53,20 @@ stop "$pid"
 check "the corrupt one is kept aside" sh -c "ls '$dir'/garbage.db.corrupt-*"
 check_has "and that is told" "$(cat "$dir/garbage.log")" "corrupt database moved to"
 
+# damage behind the first page: found when rows are read or written
+start "$dir/damaged.log" "$collector" run "${base[@]}" --store-path "$dir/damaged.db" --metrics-listen ""
+pid=$STARTED_PID
+wait_for 10 sh -c "sqlite3 -readonly '$dir/damaged.db' 'SELECT max(interval_id) > 5 FROM interval' | grep -qx 1"
+stop "$pid"
+rm -f "$dir"/damaged.db-wal "$dir"/damaged.db-shm # they would repair it
+dd if=/dev/urandom of="$dir/damaged.db" bs=4096 seek=1 count=30 conv=notrunc status=none
+start "$dir/damaged.log" "$collector" run "${base[@]}" --store-path "$dir/damaged.db" --metrics-listen ""
+pid=$STARTED_PID
+check "a file with damaged pages is replaced too" \
+        wait_for 10 sh -c "sqlite3 -readonly '$dir/damaged.db' 'SELECT max(interval_id) > 1 FROM interval' | grep -qx 1"
+stop "$pid"
+check "and kept" sh -c "ls '$dir'/damaged.db.corrupt-*"
+
 sqlite3 "$db" 'PRAGMA user_version = 99'
 before=$(sha256sum <"$db")
 out=$("$collector" run "${base[@]}" --store-path "$db" --metrics-listen "" 2>&1)
