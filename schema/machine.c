@@ -60,8 +60,8 @@ static size_t match_numbered(const char *s)
 /* Length of what upstream removes from a brand string, at the start of s. */
 static size_t match_noise(const char *s, bool number_may_start)
 {
-        static const char *const noise[] = {"(R)",       "(r)", "CPU",      "Processor",
-                                            "processor", "@",   "\xc2\xae", ","};
+        static const char *const noise[] = { "(R)",       "(r)", "CPU",      "Processor",
+                                             "processor", "@",   "\xc2\xae", "," };
 
         for (size_t i = 0; i < ARRAY_SIZE(noise); i++)
                 if (strncmp(s, noise[i], strlen(noise[i])) == 0)
@@ -269,8 +269,8 @@ static void find_architecture(const char *sysfs_root, const struct cpuinfo *c, c
 
 int machine_discover(const char *procfs_root, const char *sysfs_root, struct machine *ret, struct err *e)
 {
-        struct machine m = {0};
-        struct cpuinfo c = {0};
+        struct machine m = { 0 };
+        struct cpuinfo c = { 0 };
         int r;
 
         r = find_boot_id(procfs_root, m.boot_id, e);
@@ -297,10 +297,10 @@ static const struct {
         const char *key, *enum_key; /* the second is what upstream writes on Python 3.11 and later */
         size_t offset;
 } spec_numbers[] = {
-        {"cores", "NodeAttribute.CORES", offsetof(struct machine_spec, cores)},
-        {"chips", "NodeAttribute.CHIPS", offsetof(struct machine_spec, chips)},
-        {"memory", "NodeAttribute.MEMORY", offsetof(struct machine_spec, memory)},
-        {"frequency", "NodeAttribute.FREQUENCY", offsetof(struct machine_spec, frequency)},
+        { "cores", "NodeAttribute.CORES", offsetof(struct machine_spec, cores) },
+        { "chips", "NodeAttribute.CHIPS", offsetof(struct machine_spec, chips) },
+        { "memory", "NodeAttribute.MEMORY", offsetof(struct machine_spec, memory) },
+        { "frequency", "NodeAttribute.FREQUENCY", offsetof(struct machine_spec, frequency) },
 };
 
 static int *spec_number(struct machine_spec *spec, size_t i)
@@ -346,7 +346,7 @@ static int read_number(const json_t *value, const char *key, int *ret, struct er
 
 int machine_spec_from_json(const json_t *object, struct machine_spec *ret, struct err *e)
 {
-        struct machine_spec spec = {0};
+        struct machine_spec spec = { 0 };
         const json_t *value;
         int r;
 

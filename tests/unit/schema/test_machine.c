@@ -18,14 +18,14 @@ static void brand_strings_become_upstreams_names(void **state)
         static const struct {
                 const char *brand, *want;
         } rows[] = {
-                {"Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "intel_xeon_e5_2686v4"},
-                {"AMD EPYC 7763 64-Core Processor", "amd_epyc_7763_64_core"},
-                {"Intel(R) Core(TM) i7-1065G7 CPU @ 1.30GHz", "intel_core"},
-                {"Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "intel_xeon_platinum_8259cl"},
-                {"  AMD EPYC  ", "amd_epyc"},
-                {"Acme\xc2\xae Z1, 64-Bit Multi-Core Processor", "acme_z1"},
-                {"", ""},
-                {"(R)", ""},
+                { "Intel(R) Xeon(R) CPU E5-2686 v4 @ 2.30GHz", "intel_xeon_e5_2686v4" },
+                { "AMD EPYC 7763 64-Core Processor", "amd_epyc_7763_64_core" },
+                { "Intel(R) Core(TM) i7-1065G7 CPU @ 1.30GHz", "intel_core" },
+                { "Intel(R) Xeon(R) Platinum 8259CL CPU @ 2.50GHz", "intel_xeon_platinum_8259cl" },
+                { "  AMD EPYC  ", "amd_epyc" },
+                { "Acme\xc2\xae Z1, 64-Bit Multi-Core Processor", "acme_z1" },
+                { "", "" },
+                { "(R)", "" },
         };
         char name[MACHINE_TEXT_MAX];
 
@@ -85,7 +85,7 @@ static const char two_chips[] =
 static void a_recorded_machine_is_discovered(void **state)
 {
         struct machine m;
-        struct err e = {""};
+        struct err e = { "" };
 
         put(*state, "sys/kernel/random/boot_id", "0b6d3f0e-1111-2222-3333-444455556666\n");
         put(*state, "cpuinfo", two_chips);
@@ -145,7 +145,7 @@ static void a_machine_that_says_nothing_still_has_cores_and_a_chip(void **state)
 static void an_unreadable_boot_id_is_an_error(void **state)
 {
         struct machine m;
-        struct err e = {""};
+        struct err e = { "" };
 
         assert_int_equal(machine_discover(*state, "/sys", &m, &e), -ENOENT);
         assert_non_null(strstr(e.text, "boot id"));
@@ -177,7 +177,7 @@ static int parse(const char *text, struct machine_spec *ret, struct err *e)
 
 static void a_spec_survives_json(void **state)
 {
-        struct machine_spec spec = {"acme_z1", 8, 1, 31, 3100}, back;
+        struct machine_spec spec = { "acme_z1", 8, 1, 31, 3100 }, back;
         CLEANUP(json_decrefp) json_t *object = machine_spec_to_json(&spec);
         CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
 
@@ -190,7 +190,7 @@ static void a_spec_survives_json(void **state)
 
 static void unknown_values_are_left_out(void **state)
 {
-        struct machine_spec spec = {"", 4, 1, 0, 0};
+        struct machine_spec spec = { "", 4, 1, 0, 0 };
         CLEANUP(json_decrefp) json_t *object = machine_spec_to_json(&spec);
         CLEANUP(freep) char *text = json_dumps(object, JSON_COMPACT | JSON_SORT_KEYS);
 
@@ -220,15 +220,15 @@ static void wrong_types_are_named(void **state)
         static const struct {
                 const char *text, *words;
         } rows[] = {
-                {"[]", "not an object"},           {"{\"processor\":7}", "processor"},
-                {"{\"cores\":\"many\"}", "cores"}, {"{\"chips\":true}", "chips"},
-                {"{\"memory\":{}}", "memory"},     {"{\"frequency\":1e300}", "frequency"},
+                { "[]", "not an object" },           { "{\"processor\":7}", "processor" },
+                { "{\"cores\":\"many\"}", "cores" }, { "{\"chips\":true}", "chips" },
+                { "{\"memory\":{}}", "memory" },     { "{\"frequency\":1e300}", "frequency" },
         };
-        struct machine_spec spec = {"kept", 1, 1, 1, 1};
+        struct machine_spec spec = { "kept", 1, 1, 1, 1 };
 
         (void)state;
         for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
-                struct err e = {""};
+                struct err e = { "" };
 
                 assert_int_equal(parse(rows[i].text, &spec, &e), -EBADMSG);
                 assert_non_null(strstr(e.text, rows[i].words));

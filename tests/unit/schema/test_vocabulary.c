@@ -42,9 +42,9 @@ static void group_features_are_sorted_and_hold_their_curve_features(void **state
 
 static void a_group_is_known_by_its_features_in_any_order(void **state)
 {
-        const char *const only[] = {"bpf_page_cache_hit", "bpf_cpu_time_ms"};
-        const char *const twice[] = {"bpf_cpu_time_ms", "bpf_cpu_time_ms"};
-        const char *const unknown[] = {"bpf_cpu_time_ms", "moon_phase"};
+        const char *const only[] = { "bpf_page_cache_hit", "bpf_cpu_time_ms" };
+        const char *const twice[] = { "bpf_cpu_time_ms", "bpf_cpu_time_ms" };
+        const char *const unknown[] = { "bpf_cpu_time_ms", "moon_phase" };
 
         (void)state;
         assert_string_equal(feature_group_of(only, 2)->name, "BPFOnly");
@@ -100,13 +100,13 @@ static void model_names_split_at_the_last_bar(void **state)
                 const char *name, *trainer;
                 int r, node_type;
         } rows[] = {
-                {"SGDRegressorTrainer_4", "SGDRegressorTrainer", 0, 4},
-                {"SGDRegressorTrainer_0", "SGDRegressorTrainer", 0, 0},
-                {"SGDRegressorTrainer", "SGDRegressorTrainer", 0, -1},
-                {"A_x", "A", 0, -1},
-                {"A_99999999999999999999", "A", 0, -1},
-                {"", "", -EINVAL, 0},
-                {"_4", "", -EINVAL, 0},
+                { "SGDRegressorTrainer_4", "SGDRegressorTrainer", 0, 4 },
+                { "SGDRegressorTrainer_0", "SGDRegressorTrainer", 0, 0 },
+                { "SGDRegressorTrainer", "SGDRegressorTrainer", 0, -1 },
+                { "A_x", "A", 0, -1 },
+                { "A_99999999999999999999", "A", 0, -1 },
+                { "", "", -EINVAL, 0 },
+                { "_4", "", -EINVAL, 0 },
         };
         char trainer[MODEL_NAME_MAX];
         int node_type;
