@@ -5,6 +5,7 @@
 #
 #       DEMO_QUICK=1     a shorter recording, for tests
 #       DEMO_SHUFFLE=1   power that has nothing to do with activity: must end in FAIL
+#       DEMO_DIR=DIR     where it works, instead of $B/demo
 #
 # The last line is 'demo: PASS …' (exit 0) or 'demo: FAIL …' (exit 1).
 set -u
@@ -12,12 +13,12 @@ export LC_ALL=C
 : "${B:=build}"
 case $B in /*) ;; *) B=$PWD/$B ;; esac
 BIN=$B/bin
-DIR=$B/demo
+DIR=${DEMO_DIR:-$B/demo}
 SOCKET=$DIR/estimator.sock
 INTERVAL=500ms
 REQUESTS=10000
 if [ -n "${DEMO_QUICK:-}" ]; then
-        TRAIN_S=26 FRESH_S=14
+        TRAIN_S=23 FRESH_S=13
 else
         TRAIN_S=66 FRESH_S=36
 fi
@@ -231,9 +232,21 @@ get() { # get PORT PATH
         curl -sf --noproxy '*' --max-time 5 "http://127.0.0.1:$1$2"
 }
 
+# Share of the CPUs that other programs keep busy, in percent, over a second.
+busy_percent() {
+        local a b
+
+        a=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
+        sleep 1
+        b=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
+        awk -v a="$a" -v b="$b" 'BEGIN { split(a, x); split(b, y); t = y[1] - x[1] + y[2] - x[2];
+                printf "%d\n", t > 0 ? 100 * (y[1] - x[1]) / t : 0 }'
+}
+
 push() {
         "$BIN/wattloop-trainer-client" --store-path "$DIR/collector/samples.db" --state-path "$DIR/trainer-client" \
                 --server-url "http://127.0.0.1:$SERVER_PORT" push >>"$DIR/log/trainer-client.log" 2>&1
+        case $? in 0 | 3) ;; *) return 1 ;; esac # 3: nothing new to send
 }
 
 update() { # update OPTION...
@@ -311,6 +324,8 @@ sensors() {
         stage "sensors: a simulated power tree, driven by this machine's real activity"
         from=$(activity_cgroup) || fail "no cgroup file with exact CPU time: neither cpuacct.usage nor cpu.stat can be read"
         make_cgroup || note "no cgroup of its own (not permitted here): the programs stay in the one they are in"
+        BUSY=$(busy_percent)
+        [ "$BUSY" -lt 20 ] || note "note: other programs keep this machine $BUSY % busy; power that hardly varies cannot be judged well"
         [ -z "${DEMO_SHUFFLE:-}" ] || shuffle=(--shuffle)
         start simulator "$CGROUP" "$BIN/wattloop-demo-simulator" --root "$DIR/sys" --cgroup "$from" \
                 --truth "$DIR/truth.log" ${shuffle[@]+"${shuffle[@]}"}
@@ -385,7 +400,7 @@ refresh() {
         local client line
 
         stage "refresh: the estimator swaps models while a client asks without pause"
-        start client "$CGROUP" "$BIN/wattloop-demo-client" --socket "$SOCKET" --rate 2000 --requests $REQUESTS --swaps 1 --seconds 40
+        start client "$CGROUP" "$BIN/wattloop-demo-client" --socket "$SOCKET" --rate 3000 --requests $REQUESTS --swaps 1 --seconds 40
         client=$PID
         sleep 1.5
         update --models rapl-sysfs/AbsPower/archive --server-url "http://127.0.0.1:$SERVER_PORT" --server-trust unsigned ||
