@@ -86,9 +86,12 @@ PRINTF(2, 0) static int print_debug(enum libbpf_print_level level, const char *f
 }
 
 /* Which optional programs to try. A kernel that refuses one may take the other. */
-static const struct variant {
+struct variant {
         bool softirq, death;
-} variants[] = { { true, true }, { false, true }, { true, false }, { false, false } };
+};
+static const struct variant variants[] = {
+        { true, true }, { false, true }, { true, false }, { false, false }
+};
 
 static int load(struct feature_source *s, struct variant v)
 {
@@ -113,14 +116,30 @@ static int load(struct feature_source *s, struct variant v)
 
 static int load_error(int r, struct err *e)
 {
-        if (r == -EPERM || r == -EACCES)
+        if (r == -EPERM)
                 return err_set(
                         e, r,
                         "BPF refused: needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN before Linux 5.8), "
                         "and a kernel that is not locked down");
         if (r == -ENOSYS)
                 return err_set(e, r, "this kernel is built without BPF");
+        if (r == -EACCES || r == -EINVAL)
+                return err_set(e, r, "this kernel refuses the BPF task iterator: needs Linux 5.8 or later");
         return err_set(e, r, "cannot load the BPF programs: %s", strerror(-r));
+}
+
+static int load_best(struct feature_source *s, struct variant *ret, struct err *e)
+{
+        int r = 0;
+
+        for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
+                r = load(s, variants[i]);
+                if (r == 0)
+                        *ret = variants[i];
+                if (r == 0 || r == -EPERM || r == -ENOSYS)
+                        break;
+        }
+        return r < 0 ? load_error(r, e) : 0;
 }
 
 static struct bpf_link *attach(struct bpf_program *program, bool wanted)
@@ -195,7 +214,7 @@ CLEANUP_DEFINE(struct feature_source *, bpf_close);
 static int bpf_open(const struct feature_source_options *options, struct feature_source **ret, struct err *e)
 {
         CLEANUP(bpf_closep) struct feature_source *s = NULL;
-        size_t i;
+        struct variant variant = { false, false };
         int r;
 
         s = calloc(1, sizeof(*s));
@@ -209,14 +228,10 @@ static int bpf_open(const struct feature_source_options *options, struct feature
                 return r;
 
         (void)libbpf_set_print(print_debug);
-        for (i = 0; i < ARRAY_SIZE(variants); i++) {
-                r = load(s, variants[i]);
-                if (r == 0 || r == -EPERM || r == -ENOSYS)
-                        break;
-        }
+        r = load_best(s, &variant, e);
         if (r < 0)
-                return load_error(r, e);
-        r = attach_all(s, variants[i], e);
+                return r;
+        r = attach_all(s, variant, e);
         if (r < 0)
                 return r;
         r = prepare(s, e);

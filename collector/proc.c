@@ -89,10 +89,13 @@ static int proc_open(const struct feature_source_options *options, struct featur
 
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
+        s->root = -1; /* 0 is a real descriptor */
         s->tick_ns = NS_PER_S / (ticks > 0 ? (uint64_t)ticks : 100);
         r = snprintf(s->root_path, sizeof(s->root_path), "%s", options->procfs_root);
+        if (r < 0 || (size_t)r >= sizeof(s->root_path))
+                return err_set(e, -ENAMETOOLONG, "path too long: '%.100s…'", options->procfs_root);
         s->root = open(options->procfs_root, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (s->root < 0 || r < 0 || (size_t)r >= sizeof(s->root_path))
+        if (s->root < 0)
                 return err_sys(e, "cannot open '%s'", options->procfs_root);
         r = cgroup_table_new(options->procfs_root, options->sysfs_root, &s->cgroups, e);
         if (r < 0)
