@@ -56,7 +56,7 @@ DEMO_PROGRAMS := $(patsubst deploy/demo/%.c,$(B)/bin/wattloop-demo-%,$(wildcard 
 BINARIES := $(PROGRAMS:%=$(B)/bin/wattloop-%)
 UNIT  := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
 TOOLS := $(patsubst tests/system/%.c,$(B)/tests/system/%,$(wildcard tests/system/*.c))
-SYSTEM := $(sort $(wildcard tests/system/*.sh))
+SYSTEM := $(filter-out %/lib.sh,$(sort $(wildcard tests/system/*.sh)))
 BENCH := $(patsubst tests/bench/bench_%.c,%,$(wildcard tests/bench/bench_*.c))
 FUZZ  := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -126,7 +126,7 @@ $(B)/tests/system/%: $(B)/tests/system/%.o $(LIB)
 
 $(B)/tests/bench/%: $(B)/tests/bench/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(call pc_libs,common) $(call pc_libs,model) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIB) $(call pc_libs,common) $(call pc_libs,model) -o $@
 
 ## check: unit, system and failure tests; ends with 'N passed, N failed, N skipped'
 check: have-test $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
