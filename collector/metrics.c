@@ -61,7 +61,7 @@ static void write_node_watts(struct buf *out, const struct window *w)
                                                      { NULL, NULL } };
 
                 if (s->valid) /* a gap is a gap, never a zero */
-                        prom_sample(out, "wattloop_node_watts", labels, s->watts);
+                        prom_sample(out, "wattloop_node_watts", labels, round(s->watts * 1e6) / 1e6);
         }
 }
 

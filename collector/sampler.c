@@ -8,6 +8,9 @@
 #include "common/file.h"
 #include "common/log.h"
 
+#define CLOCK_TRIES    5 /* on a machine so busy that we are interrupted each time */
+#define CLOCK_APART_NS NS_PER_MS
+
 struct sampler {
         const struct feature_source_ops *ops;
         struct feature_source *features;
@@ -133,17 +136,29 @@ static void sum_node(const struct sampler *s, uint64_t ret[FEATURE_N])
                         ret[f] += s->usage.rows[i].delta[f];
 }
 
+/* Both clocks at the same moment: time that passes between them would look like a clock that was set. */
+static void read_clocks(uint64_t *ret_monotonic_ns, int64_t *ret_wall_ms)
+{
+        for (int i = 0; i < CLOCK_TRIES; i++) {
+                *ret_monotonic_ns = clock_monotonic_ns();
+                *ret_wall_ms = clock_wall_ms();
+                if (clock_monotonic_ns() - *ret_monotonic_ns < CLOCK_APART_NS)
+                        return;
+        }
+}
+
 int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, struct err *e)
 {
         uint64_t node_delta[FEATURE_N], now_ns;
         struct power_context context;
+        int64_t wall_ms;
         int r;
 
         usage_set_clear(&s->usage);
         r = s->ops->read(s->features, &s->usage, e);
         if (r < 0)
                 return err_prefix(e, r, "features from %s", s->ops->name);
-        now_ns = clock_monotonic_ns();
+        read_clocks(&now_ns, &wall_ms);
         sum_node(s, node_delta);
 
         context = (struct power_context){ .duration_ns = s->last_ns ? now_ns - s->last_ns : 0,
@@ -153,7 +168,7 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
         r = power_read(&s->power, &context, s->readings, ret_power_failed, e);
 
         *ret = (struct sample){ .duration_ns = context.duration_ns,
-                                .wall_ms = clock_wall_ms(),
+                                .wall_ms = wall_ms,
                                 .usage = &s->usage,
                                 .measured = s->measured,
                                 .readings = s->readings,

@@ -35,7 +35,7 @@ package_weights 1 20 >"$dir/weight.json.new" && mv "$dir/weight.json.new" "$dir/
 check "a new weight file is used at once" wait_for 10 shows "$watts 20"
 echo 'not json' >"$dir/weight.json"
 sleep 0.5
-check "a bad weight file leaves the old model" shows "$watts 20"
+check "a bad weight file leaves the old model" wait_for 2 shows "$watts 20"
 check_has "and is told" "$(cat "$dir/weight.log")" "is not used"
 stop "$pid"
 check "estimated power is stored as such, with its model" test "$(sqlite3 -readonly "$dir/samples.db" "
