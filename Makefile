@@ -156,9 +156,11 @@ fuzz: have-ci
 fuzz-run: $(FUZZ:%=$(B)/tests/fuzz/fuzz_%)
 	@tests/fuzz/run $(FUZZ_SECONDS) $^
 FUZZ_COMPONENT = $(firstword $(subst _, ,$1))
+# whose objects a target means where several programs have the name (store.c)
+FUZZ_OF_import := model-server
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(call say,LD,$@)
-	$(Q)$(CC) -fsanitize=fuzzer $(ALL_LDFLAGS) $< $(PROGRAMS:%=$(B)/lib/%.a) $(LIB) \
+	$(Q)$(CC) -fsanitize=fuzzer $(ALL_LDFLAGS) $< $(FUZZ_OF_$*:%=$(B)/lib/%.a) $(PROGRAMS:%=$(B)/lib/%.a) $(LIB) \
 	$(foreach p,$(PROGRAMS),$(call pc_libs,$p)) -o $@
 
 ## lint: formatting, forbidden functions, static analysis, manual pages, shell syntax

@@ -35,9 +35,10 @@ const struct option options_table[] = {
           "Take node type 0 sent along with a machine spec as 'any', as Kepler's exporter means it." },
         { "limits.import_bytes", OPTION_SIZE, AT(import_bytes), "16MiB", 1 * KIB, 1024 * MIB, NULL,
           "Largest upload, as transported." },
-        { "limits.import_plain_bytes", OPTION_SIZE, AT(import_plain_bytes), "128MiB", 1 * KIB, 4096 * MIB, NULL,
-          "Largest upload when unpacked." },
-        { "limits.import_lines", OPTION_INT, AT(import_lines), "200000", 1, 1e8, NULL, "Lines in an upload." },
+        { "limits.import_plain_bytes", OPTION_SIZE, AT(import_plain_bytes), "128MiB", 1 * KIB, 4096 * MIB,
+          NULL, "Largest upload when unpacked." },
+        { "limits.import_lines", OPTION_INT, AT(import_lines), "200000", 1, 1e8, NULL,
+          "Lines in an upload." },
         { "limits.line_samples", OPTION_INT, AT(line_samples), "100000", 1, 1e7, NULL, "Samples in a line." },
         { "limits.connections", OPTION_INT, AT(connections), "2000", 1, 1e5, NULL, "Connections at a time." },
         { "limits.idle_time", OPTION_DURATION, AT(idle_ms), "15s", 1000, 3600e3, NULL,
@@ -47,7 +48,8 @@ const struct option options_table[] = {
         { 0 },
 };
 
-int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port, struct err *e)
+int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port,
+                         struct err *e)
 {
         const char *colon = strrchr(listen, ':');
         size_t n = colon ? (size_t)(colon - listen) : 0;
@@ -87,12 +89,14 @@ int options_check(const void *options, struct err *e)
         if (r < 0)
                 return r;
         if (!is_loopback(host) && !*o->token_file)
-                return err_set(e, -EINVAL,
-                               "listen: '%s' can be reached from other machines; set auth.token_file, so that not "
-                               "everybody can upload",
-                               o->listen);
+                return err_set(
+                        e, -EINVAL,
+                        "listen: '%s' can be reached from other machines; set auth.token_file, so that not "
+                        "everybody can upload",
+                        o->listen);
         if (!valid_name(o->pipeline_name))
-                return err_set(e, -EINVAL, "pipeline.name: '%s' is not a plain directory name", o->pipeline_name);
+                return err_set(e, -EINVAL, "pipeline.name: '%s' is not a plain directory name",
+                               o->pipeline_name);
         if (!*o->database_path || !*o->models_path)
                 return err_set(e, -EINVAL, "database.path and models.path must not be empty");
         return 0;

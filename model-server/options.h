@@ -24,5 +24,6 @@ int options_check(const void *options, struct err *e);
 
 /* "127.0.0.1:8100", "[::1]:8100" or ":8100" taken apart; -EINVAL. An empty host is every address. */
 #define LISTEN_HOST_MAX 64
-int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port, struct err *e);
+int options_split_listen(const char *listen, char ret_host[LISTEN_HOST_MAX], unsigned short *ret_port,
+                         struct err *e);
 unsigned int options_accepted(const struct options *o); /* bits 1 << enum provenance */

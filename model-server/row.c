@@ -31,7 +31,8 @@ static const char *component_name(int i)
         return component_names[i];
 }
 
-static int write_object(struct buf *out, unsigned int set, int n, const char *(*name)(int), const double *values)
+static int write_object(struct buf *out, unsigned int set, int n, const char *(*name)(int),
+                        const double *values)
 {
         const char *separator = "{";
         char text[NUM_TEXT_MAX];
@@ -67,7 +68,7 @@ static int read_object(const char *text, const char *what, int (*find)(const cha
         r = json_parse(text, strlen(text), what, &object, e);
         if (r < 0)
                 return r;
-        json_object_foreach(object, key, value) {
+        json_object_foreach (object, key, value) {
                 int i = find(key);
 
                 if (i < 0 || !json_is_number(value))

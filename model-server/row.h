@@ -28,13 +28,13 @@ int component_find(const char *name); /* or -1 */
 
 struct row {
         int64_t start_ms, end_ms;
-        double seconds;              /* measured seconds within */
-        enum provenance provenance;  /* of the watts */
+        double seconds;             /* measured seconds within */
+        enum provenance provenance; /* of the watts */
         int node_type;
         char definition[DEFINITION_MAX];
-        unsigned int has_feature;    /* bit 1 << enum feature_id */
-        unsigned int has_watts;      /* bit 1 << enum component_id */
-        double features[FEATURE_N];  /* wire units per second */
+        unsigned int has_feature;   /* bit 1 << enum feature_id */
+        unsigned int has_watts;     /* bit 1 << enum component_id */
+        double features[FEATURE_N]; /* wire units per second */
         double watts[COMPONENT_N];
 };
 

@@ -139,9 +139,10 @@ int server_open(struct server *s, const struct options *o, struct err *e)
 
         memset(s, 0, sizeof(*s));
         s->options = o;
-        s->settings = (struct import_settings){ .lines = { (size_t)o->import_plain_bytes, (size_t)o->import_lines },
-                                                .line_samples = (size_t)o->line_samples,
-                                                .accepted = options_accepted(o) };
+        s->settings =
+                (struct import_settings){ .lines = { (size_t)o->import_plain_bytes, (size_t)o->import_lines },
+                                          .line_samples = (size_t)o->line_samples,
+                                          .accepted = options_accepted(o) };
         (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes */
         s->needs_token = *o->token_file;
         if (sodium_init() < 0)
@@ -274,8 +275,8 @@ static int note_publications(struct server *s, const struct pipeline *p, int64_t
                 r = store_published_ms(s->store, o->content_id, &known_ms, e);
                 if (r < 0 || known_ms)
                         continue;
-                (void)snprintf(path, sizeof(path), "%s/%s/%s/%s", o->source->name, output_types[o->output_type],
-                               feature_groups[o->group].name, o->name);
+                (void)snprintf(path, sizeof(path), "%s/%s/%s/%s", o->source->name,
+                               output_types[o->output_type], feature_groups[o->group].name, o->name);
                 r = store_add_publication(s->store, now_ms, path, o->content_id, o->rows, o->mae, e);
         }
         if (r == 0)
@@ -325,7 +326,8 @@ static int publish(struct server *s, struct err *e)
         if (r == 0)
                 r = stamp_pipeline(s, p, e);
         if (r < 0)
-                log_warning("published, but not noted: %s", e->text); /* a time in the status page is missing */
+                log_warning("published, but not noted: %s",
+                            e->text); /* a time in the status page is missing */
         r = catalog_with(old, p, &next, e);
         if (r < 0)
                 return r;
@@ -399,12 +401,13 @@ static json_t *list_models(struct server *s)
                 const struct offer *o = pipeline_offer(p, i);
 
                 (void)json_array_append_new(
-                        models, json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:s, s:I, s:s}", "energy_source",
-                                          o->source->name, "output_type", output_types[o->output_type],
-                                          "feature_group", feature_groups[o->group].name, "model", o->name,
-                                          "node_type", o->node_type, "mae", isnan(o->mae) ? -1 : o->mae, "rows",
-                                          (json_int_t)o->rows, "content_id", o->content_id, "published_ms",
-                                          (json_int_t)o->published_ms, "provenance", o->provenance));
+                        models,
+                        json_pack("{s:s, s:s, s:s, s:s, s:i, s:f, s:I, s:s, s:I, s:s}", "energy_source",
+                                  o->source->name, "output_type", output_types[o->output_type],
+                                  "feature_group", feature_groups[o->group].name, "model", o->name,
+                                  "node_type", o->node_type, "mae", isnan(o->mae) ? -1 : o->mae, "rows",
+                                  (json_int_t)o->rows, "content_id", o->content_id, "published_ms",
+                                  (json_int_t)o->published_ms, "provenance", o->provenance));
         }
         return models;
 }
@@ -425,7 +428,8 @@ int server_write_status(struct server *s, struct buf *out, struct err *e)
                 if (s->settings.accepted & 1u << p)
                         (void)json_array_append_new(accepted, json_string(provenance_names[p]));
                 else if (rows[p])
-                        (void)json_object_set_new(refused, provenance_names[p], json_integer((json_int_t)rows[p]));
+                        (void)json_object_set_new(refused, provenance_names[p],
+                                                  json_integer((json_int_t)rows[p]));
         }
         if (r < 0) {
                 json_decref(accepted);
@@ -472,13 +476,14 @@ static void write_models(struct server *s, struct buf *out)
                 const char *name = what ? "wattloop_server_model_rows" : "wattloop_server_model_mae_watts";
 
                 prom_family(out, name, "gauge",
-                            what ? "Rows that the published model's least trained component learned." :
-                                   "Prequential error of the published model's worst component.");
+                            what ? "Rows that the published model's least trained component learned."
+                                 : "Prequential error of the published model's worst component.");
                 for (size_t i = 0; p && i < pipeline_offers(p); i++) {
                         const struct offer *o = pipeline_offer(p, i);
                         const struct prom_label labels[] = { { "energy_source", o->source->name },
                                                              { "output_type", output_types[o->output_type] },
-                                                             { "feature_group", feature_groups[o->group].name },
+                                                             { "feature_group",
+                                                               feature_groups[o->group].name },
                                                              { "model", o->name },
                                                              { "provenance", o->provenance },
                                                              { NULL, NULL } };
@@ -494,16 +499,20 @@ void server_write_metrics(struct server *s, struct buf *out)
         char code[16];
 
         write_counter(out, "wattloop_server_imports_total", "Batches stored.", &c->imports);
-        write_counter(out, "wattloop_server_imports_refused_total", "Batches refused; nothing of them is stored.",
-                      &c->imports_refused);
-        write_counter(out, "wattloop_server_samples_received_total", "Samples in stored batches.", &c->samples);
-        prom_family(out, "wattloop_server_samples_total", "counter", "Samples in stored batches by what became of them.");
+        write_counter(out, "wattloop_server_imports_refused_total",
+                      "Batches refused; nothing of them is stored.", &c->imports_refused);
+        write_counter(out, "wattloop_server_samples_received_total", "Samples in stored batches.",
+                      &c->samples);
+        prom_family(out, "wattloop_server_samples_total", "counter",
+                    "Samples in stored batches by what became of them.");
         write_labelled(out, "wattloop_server_samples_total", "result", "new", &c->added);
         write_labelled(out, "wattloop_server_samples_total", "result", "duplicate", &c->duplicate);
         write_labelled(out, "wattloop_server_samples_total", "result", "ignored", &c->ignored);
         write_counter(out, "wattloop_server_rows_total", "Training rows folded.", &c->rows);
-        write_counter(out, "wattloop_server_rows_learned_total", "Training rows of accepted provenance.", &c->learned);
-        prom_family(out, "wattloop_server_intervals_total", "counter", "Intervals folded by what became of them.");
+        write_counter(out, "wattloop_server_rows_learned_total", "Training rows of accepted provenance.",
+                      &c->learned);
+        prom_family(out, "wattloop_server_intervals_total", "counter",
+                    "Intervals folded by what became of them.");
         for (int i = 0; i < FOLD_VERDICTS; i++)
                 write_labelled(out, "wattloop_server_intervals_total", "verdict", fold_verdict_names[i],
                                &c->intervals[i]);
@@ -511,7 +520,8 @@ void server_write_metrics(struct server *s, struct buf *out)
                       &c->publications);
         write_counter(out, "wattloop_server_publications_failed_total", "Times it could not be published.",
                       &c->publications_failed);
-        prom_family(out, "wattloop_server_requests_total", "counter", "HTTP requests answered by status code.");
+        prom_family(out, "wattloop_server_requests_total", "counter",
+                    "HTTP requests answered by status code.");
         for (int i = 0; i < STATUS_CODES; i++) {
                 (void)snprintf(code, sizeof(code), "%d", server_status_codes[i]);
                 write_labelled(out, "wattloop_server_requests_total", "code",

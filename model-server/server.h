@@ -36,16 +36,16 @@ struct server {
         struct store *store;
         struct trainer *trainer;
         struct import_settings settings;
-        int ready;            /* components published or tried */
+        int ready; /* components published or tried */
         bool learned, withdraw;
-        uint64_t publish_ns;  /* monotonic: not again before */
+        uint64_t publish_ns; /* monotonic: not again before */
 };
 
 /* Opens the database and restores what was learned; reads the pipelines. */
 int server_open(struct server *server, const struct options *options, struct err *e);
 void server_close(struct server *server);
 
-struct catalog *server_catalog(struct server *server); /* catalog_unref() it */
+struct catalog *server_catalog(struct server *server);                        /* catalog_unref() it */
 bool server_token_ok(const struct server *server, const char *authorization); /* NULL: none was sent */
 
 /* Of the worker thread. */

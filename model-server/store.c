@@ -58,7 +58,8 @@ static const char *const sql[STATEMENTS] = {
         [COUNT_TYPES] = "SELECT ifnull(max(node_type) + 1, 0) FROM node_type",
         [ADD_TYPE] = "INSERT INTO node_type (node_type, spec) VALUES (?1, ?2)",
         [FIND_SERIES] = "SELECT series_id, last_ms FROM series WHERE labels = ?1",
-        [ADD_SERIES] = "INSERT INTO series (epoch_id, labels, name, source, last_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
+        [ADD_SERIES] =
+                "INSERT INTO series (epoch_id, labels, name, source, last_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
         [TOUCH_SERIES] = "UPDATE series SET last_ms = ?2 WHERE series_id = ?1",
         [ADD_SAMPLE] = "INSERT INTO sample (series_id, ts_ms, value) VALUES (?1, ?2, ?3)"
                        " ON CONFLICT DO NOTHING",
@@ -69,23 +70,28 @@ static const char *const sql[STATEMENTS] = {
                  " WHERE ts_ms >= ifnull((SELECT max((SELECT max(ts_ms) FROM sample s"
                  "   WHERE s.series_id = grid.series_id AND ts_ms < ?2)) FROM grid), ?2)"
                  " ORDER BY ts_ms LIMIT ?3",
-        /* Energy that ended before the window matters too: a unit that is missing makes its meter incomplete. */
+        /* Energy that ended before the window matters too: a unit that is missing makes its meter incomplete.
+         */
         [WINDOW_SERIES] = "SELECT series_id, name, source FROM series WHERE epoch_id = ?1"
                           " AND (last_ms >= ?2 OR (name >= 'kepler_node_' AND name < 'kepler_node`'))"
                           " AND name <> 'wattloop_node' ORDER BY series_id",
         [WINDOW_SAMPLES] = "SELECT ts_ms, value FROM sample WHERE series_id = ?1 AND ts_ms <= ?3"
                            " AND ts_ms >= ifnull((SELECT max(ts_ms) FROM sample WHERE series_id = ?1"
                            "   AND ts_ms <= ?2), ?2) ORDER BY ts_ms",
-        /* Rows do not overlap, so the first that ends behind our start is the only one that could overlap ours. */
+        /* Rows do not overlap, so the first that ends behind our start is the only one that could overlap
+           ours. */
         [ADD_ROW] = "INSERT INTO row (epoch_id, provenance, start_ms, end_ms, seconds, node_type, definition,"
                     "   features, watts)"
                     " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE ifnull((SELECT start_ms FROM row"
-                    "   WHERE epoch_id = ?1 AND provenance = ?2 AND end_ms > ?3 ORDER BY end_ms LIMIT 1), ?4) >= ?4",
+                    "   WHERE epoch_id = ?1 AND provenance = ?2 AND end_ms > ?3 ORDER BY end_ms LIMIT 1), "
+                    "?4) >= ?4",
         [COUNT_ROW] = "INSERT INTO row_count (node_id, provenance, rows)"
                       " SELECT node_id, ?2, 1 FROM epoch WHERE epoch_id = ?1"
                       " ON CONFLICT DO UPDATE SET rows = rows + 1",
-        [SAVE_LEARNER] = "INSERT OR REPLACE INTO learner (energy_source, output_type, feature_group, node_type,"
-                         "   component, provenance, definition, rows, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        [SAVE_LEARNER] =
+                "INSERT OR REPLACE INTO learner (energy_source, output_type, feature_group, node_type,"
+                "   component, provenance, definition, rows, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
+                "?9)",
         [GET_SETTING] = "SELECT value FROM setting WHERE name = ?1",
         [SET_SETTING] = "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)",
         [ADD_SAMPLES_TOTAL] = "INSERT INTO setting (name, value) VALUES ('samples', CAST(?1 AS TEXT))"
@@ -167,7 +173,8 @@ void store_rollback(struct store *s)
                 (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 }
 
-/* Binding fails only for want of memory; the step then fails with its own words or stores NULL in a NOT NULL. */
+/* Binding fails only for want of memory; the step then fails with its own words or stores NULL in a NOT NULL.
+ */
 static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
 {
         (void)sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
@@ -198,7 +205,8 @@ static void reset_statement(sqlite3_stmt **stmt)
 /* A prepared statement for the length of a block. */
 #define STATEMENT(store, id) CLEANUP(reset_statement) sqlite3_stmt *stmt = (store)->statements[id]
 
-static int see_node(struct store *s, const char *node_id, const char *node_name, int64_t now_ms, struct err *e)
+static int see_node(struct store *s, const char *node_id, const char *node_name, int64_t now_ms,
+                    struct err *e)
 {
         int r;
 
@@ -216,7 +224,8 @@ static int see_node(struct store *s, const char *node_id, const char *node_name,
         return db_run(stmt, e);
 }
 
-static int find_epoch(struct store *s, const char *node_id, const char *epoch, struct epoch *ret, struct err *e)
+static int find_epoch(struct store *s, const char *node_id, const char *epoch, struct epoch *ret,
+                      struct err *e)
 {
         STATEMENT(s, FIND_EPOCH);
         int r;
@@ -232,8 +241,8 @@ static int find_epoch(struct store *s, const char *node_id, const char *epoch, s
         return 1;
 }
 
-int store_epoch(struct store *s, const char *node_id, const char *node_name, const char *epoch, int64_t now_ms,
-                struct epoch *ret, struct err *e)
+int store_epoch(struct store *s, const char *node_id, const char *node_name, const char *epoch,
+                int64_t now_ms, struct epoch *ret, struct err *e)
 {
         int r = see_node(s, node_id, node_name, now_ms, e);
 
@@ -315,7 +324,8 @@ static int touch_series(struct store *s, int64_t series_id, int64_t last_ms, str
         return db_run(stmt, e);
 }
 
-int store_series(struct store *s, int64_t epoch_id, const struct batch_line *line, int64_t *ret_id, struct err *e)
+int store_series(struct store *s, int64_t epoch_id, const struct batch_line *line, int64_t *ret_id,
+                 struct err *e)
 {
         int64_t last_ms = 0, known_ms = 0;
         int r;
@@ -536,7 +546,8 @@ int store_clear_learners(struct store *s, struct err *e)
 static int load_learner(sqlite3_stmt *stmt, struct trainer *trainer, struct err *e)
 {
         const struct feature_group *group = feature_group_find(column_text(stmt, 0));
-        int component = component_find(column_text(stmt, 2)), provenance = provenance_find(column_text(stmt, 3));
+        int component = component_find(column_text(stmt, 2)),
+            provenance = provenance_find(column_text(stmt, 3));
         struct learned l = { 0 };
         int r;
 
@@ -560,10 +571,11 @@ int store_load_learners(struct store *s, struct trainer *trainer, struct err *e)
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
         int r;
 
-        r = db_prepare(s->db,
-                       "SELECT feature_group, node_type, component, provenance, definition, state FROM learner"
-                       " WHERE output_type = 'AbsPower'",
-                       &stmt, e);
+        r = db_prepare(
+                s->db,
+                "SELECT feature_group, node_type, component, provenance, definition, state FROM learner"
+                " WHERE output_type = 'AbsPower'",
+                &stmt, e);
         while (r == 0 && (r = db_step(stmt, e)) > 0)
                 r = load_learner(stmt, trainer, e);
         return r;
@@ -648,18 +660,19 @@ int store_each_node_type(struct store *s, store_type_fn fn, void *arg, struct er
         return r;
 }
 
-int store_each_node(struct store *s, int (*fn)(const struct node_info *node, void *arg, struct err *e), void *arg,
-                    struct err *e)
+int store_each_node(struct store *s, int (*fn)(const struct node_info *node, void *arg, struct err *e),
+                    void *arg, struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
         int r;
 
-        r = db_prepare(s->db,
-                       "SELECT node_id, node_name, ifnull(node_type, -1), last_seen_ms FROM node ORDER BY node_id",
-                       &stmt, e);
+        r = db_prepare(
+                s->db,
+                "SELECT node_id, node_name, ifnull(node_type, -1), last_seen_ms FROM node ORDER BY node_id",
+                &stmt, e);
         while (r == 0 && (r = db_step(stmt, e)) > 0) {
-                struct node_info node = { column_text(stmt, 0), column_text(stmt, 1), sqlite3_column_int(stmt, 2),
-                                          sqlite3_column_int64(stmt, 3) };
+                struct node_info node = { column_text(stmt, 0), column_text(stmt, 1),
+                                          sqlite3_column_int(stmt, 2), sqlite3_column_int64(stmt, 3) };
 
                 r = fn(&node, arg, e);
         }

@@ -28,8 +28,8 @@ struct epoch {
         char definition[DEFINITION_MAX];
 };
 /* Find or make node and epoch; the node is marked as seen now. */
-int store_epoch(struct store *store, const char *node_id, const char *node_name, const char *epoch, int64_t now_ms,
-                struct epoch *ret, struct err *e);
+int store_epoch(struct store *store, const char *node_id, const char *node_name, const char *epoch,
+                int64_t now_ms, struct epoch *ret, struct err *e);
 /* Find or make the node type of a spec (canonical JSON); -E2BIG over NODE_TYPES_MAX. */
 int store_node_type(struct store *store, const char *spec, int *ret, struct err *e);
 /* Say what node and epoch are. */
@@ -41,11 +41,13 @@ int store_series(struct store *store, int64_t epoch_id, const struct batch_line 
 /* 1 stored, 0 was there already. */
 int store_add_sample(struct store *store, int64_t series_id, const struct sample *sample, struct err *e);
 
-/* Up to `max` time stamps of the epoch's grid, ascending, from the last one before from_ms on. Returns how many. */
-int store_grid(struct store *store, int64_t epoch_id, int64_t from_ms, size_t max, int64_t *ret, struct err *e);
+/* Up to `max` time stamps of the epoch's grid, ascending, from the last one before from_ms on. Returns how
+ * many. */
+int store_grid(struct store *store, int64_t epoch_id, int64_t from_ms, size_t max, int64_t *ret,
+               struct err *e);
 /* All series that can matter between two time stamps, each with its last sample at or before the first. */
-int store_window(struct store *store, int64_t epoch_id, int64_t from_ms, int64_t to_ms, struct fold_input *ret,
-                 struct err *e);
+int store_window(struct store *store, int64_t epoch_id, int64_t from_ms, int64_t to_ms,
+                 struct fold_input *ret, struct err *e);
 
 /* 1 added; 0 when it would overlap a row that is there. */
 int store_add_row(struct store *store, int64_t epoch_id, const struct row *row, struct err *e);
@@ -53,7 +55,8 @@ int store_add_row(struct store *store, int64_t epoch_id, const struct row *row, 
 int store_each_row(struct store *store, int (*fn)(const struct row *row, void *arg, struct err *e), void *arg,
                    struct err *e);
 
-int store_save_learner(struct store *store, struct learner_key key, const struct learned *learned, struct err *e);
+int store_save_learner(struct store *store, struct learner_key key, const struct learned *learned,
+                       struct err *e);
 int store_clear_learners(struct store *store, struct err *e);
 /* Into `trainer`. A state of another version is -EPROTO: the caller rebuilds from the rows. */
 int store_load_learners(struct store *store, struct trainer *trainer, struct err *e);

@@ -89,10 +89,10 @@ static int check_labels(json_t *metric, struct err *e)
         if (json_object_size(metric) > BATCH_LABELS_MAX)
                 return err_set(e, -E2BIG, "%zu labels; at most %d are taken", json_object_size(metric),
                                BATCH_LABELS_MAX);
-        json_object_foreach(metric, key, value) {
+        json_object_foreach (metric, key, value) {
                 if (strlen(key) > BATCH_LABEL_NAME_MAX)
-                        return err_set(e, -E2BIG, "a label name of %zu bytes; at most %d are taken", strlen(key),
-                                       BATCH_LABEL_NAME_MAX);
+                        return err_set(e, -E2BIG, "a label name of %zu bytes; at most %d are taken",
+                                       strlen(key), BATCH_LABEL_NAME_MAX);
                 if (!valid_label_name(key))
                         return err_set(e, -EBADMSG, "label name '%.64s' is not one", key);
                 if (!json_is_string(value))
@@ -135,7 +135,8 @@ static int parse_samples(const json_t *values, const json_t *stamps, struct batc
 static int parse_document(json_t *document, size_t max_samples, struct batch_line *line, struct err *e)
 {
         json_t *metric = json_object_get(document, "metric");
-        json_t *values = json_object_get(document, "values"), *stamps = json_object_get(document, "timestamps");
+        json_t *values = json_object_get(document, "values"),
+               *stamps = json_object_get(document, "timestamps");
         int r;
 
         if (!json_is_object(metric) || !json_is_array(values) || !json_is_array(stamps))

@@ -30,7 +30,8 @@ struct series_class series_classify(const char *name, const char *source);
 
 struct batch_line {
         struct series_class class;
-        const char *name, *source, *node_id, *node_name, *epoch; /* borrowed from `document`; "" when absent */
+        const char *name, *source, *node_id, *node_name,
+                *epoch;         /* borrowed from `document`; "" when absent */
         json_t *metric;         /* borrowed from `document` */
         char *labels;           /* owned: canonical JSON of the label set; NULL when ignored */
         struct sample *samples; /* owned; in the line's order */
@@ -41,5 +42,6 @@ struct batch_line {
 
 /* -EBADMSG malformed, -E2BIG over a limit; the words do not name the line number. Release with
  * batch_line_done() on success. */
-int batch_parse_line(const char *line, size_t size, size_t max_samples, struct batch_line *ret, struct err *e);
+int batch_parse_line(const char *line, size_t size, size_t max_samples, struct batch_line *ret,
+                     struct err *e);
 void batch_line_done(struct batch_line *line);

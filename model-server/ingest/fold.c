@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const fold_verdict_names[FOLD_VERDICTS] = { "row", "gap", "reset", "incomplete", "no_power", "no_features" };
+const char *const fold_verdict_names[FOLD_VERDICTS] = { "row",        "gap",      "reset",
+                                                        "incomplete", "no_power", "no_features" };
 
 /* One component by one source: all its packages and modes. */
 struct meter {
@@ -119,8 +120,8 @@ static void add_feature(struct state *s, const struct fold_series *series, const
         s->has_feature |= 1u << series->class.what;
 }
 
-static void add_energy(struct state *s, struct meter *m, const struct sample *before, const struct sample *last,
-                       int64_t a, int64_t b)
+static void add_energy(struct state *s, struct meter *m, const struct sample *before,
+                       const struct sample *last, int64_t a, int64_t b)
 {
         if (!before && !last)
                 return; /* a unit that is yet to appear */
@@ -177,7 +178,8 @@ static bool make_row(const struct state *s, enum provenance provenance, const st
         for (int f = 0; f < FEATURE_N; f++)
                 row->features[f] = s->deltas[f] / row->seconds;
         for (const struct meter *m = s->meters; m < s->meters + s->meters_n; m++) {
-                if (m->provenance != provenance || !m->any || !m->whole || row->has_watts & 1u << m->component)
+                if (m->provenance != provenance || !m->any || !m->whole ||
+                    row->has_watts & 1u << m->component)
                         continue;
                 row->watts[m->component] = m->joules / row->seconds;
                 row->has_watts |= 1u << m->component;
@@ -190,13 +192,14 @@ static bool is_gap(const struct sample *a, const struct sample *b)
         double wall = (double)(b->ts_ms - a->ts_ms) / 1000;
         double measured = b->value - a->value;
 
-        /* Measured seconds are monotonic time: far more of them than wall time is a clock that was set back. */
+        /* Measured seconds are monotonic time: far more of them than wall time is a clock that was set back.
+         */
         return b->ts_ms - a->ts_ms > FOLD_INTERVAL_MAX_MS || measured < FOLD_MEASURED_MIN * wall ||
                measured > wall / FOLD_MEASURED_MIN;
 }
 
-static int fold_interval(struct state *s, const struct sample *a, const struct sample *b, fold_fn fn, void *arg,
-                         enum fold_verdict *verdict, struct err *e)
+static int fold_interval(struct state *s, const struct sample *a, const struct sample *b, fold_fn fn,
+                         void *arg, enum fold_verdict *verdict, struct err *e)
 {
         int r = 0;
 

@@ -7,8 +7,9 @@
  *   rate(f)  = sum over containers (total_f(b) - total_f(a)) / seconds
  *   watts(c) = sum over packages and modes (joules_c(b) - joules_c(a)) / seconds
  *
- * A container without a sample at a or b has the total of its last one before; one that begins has its 0. Energy
- * is never carried: a component of which any unit has no sample at a or at b is left out of the row. */
+ * A container without a sample at a or b has the total of its last one before; one that begins has its 0.
+ * Energy is never carried: a component of which any unit has no sample at a or at b is left out of the row.
+ */
 #pragma once
 
 #include <stddef.h>
@@ -46,4 +47,5 @@ typedef int (*fold_fn)(const struct row *row, void *arg, struct err *e);
 
 /* Fold every interval of the grid that ends at or after from_ms. counts[FOLD_VERDICTS] is added to, once per
  * interval. node_type and definition of the rows are left empty. A negative result of fn ends it. */
-int fold(const struct fold_input *in, int64_t from_ms, fold_fn fn, void *arg, uint64_t *counts, struct err *e);
+int fold(const struct fold_input *in, int64_t from_ms, fold_fn fn, void *arg, uint64_t *counts,
+         struct err *e);

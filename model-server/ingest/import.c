@@ -7,7 +7,8 @@
 #include "common/json.h"
 #include "schema/machine.h"
 
-#define FOLD_CHUNK 129 /* grid points folded at a time, so memory stays bounded when late data open a long past */
+#define FOLD_CHUNK                                                                                           \
+        129 /* grid points folded at a time, so memory stays bounded when late data open a long past */
 
 /* An epoch that this batch touches. */
 struct touched {
@@ -63,8 +64,8 @@ static int find_touched(struct import *im, const struct batch_line *line, struct
         (void)snprintf(t->node_id, sizeof(t->node_id), "%s", line->node_id); /* batch.c limits both */
         (void)snprintf(t->epoch_name, sizeof(t->epoch_name), "%s", line->epoch);
         *ret = t;
-        return from_store(store_epoch(im->store, line->node_id, line->node_name, line->epoch, im->now_ms, &t->epoch,
-                                      e));
+        return from_store(store_epoch(im->store, line->node_id, line->node_name, line->epoch, im->now_ms,
+                                      &t->epoch, e));
 }
 
 /* wattloop_node's labels say what machine the epoch was recorded on. */
@@ -167,8 +168,8 @@ static int on_row(const struct row *folded, void *arg, struct err *e)
         return trainer_learn(im->trainer, &row, e);
 }
 
-/* Fold from the first interval that the new samples end or change to the end of what is stored: late samples can
- * complete later intervals too. Rows that are there stay as they are. */
+/* Fold from the first interval that the new samples end or change to the end of what is stored: late samples
+ * can complete later intervals too. Rows that are there stay as they are. */
 static int fold_epoch(struct import *im, struct touched *t, struct err *e)
 {
         int64_t grid[FOLD_CHUNK], from_ms = t->first_new_ms;

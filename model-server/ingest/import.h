@@ -10,15 +10,15 @@
 
 struct import_settings {
         struct lines_limits lines;
-        size_t line_samples;                  /* of one series in one batch */
-        unsigned int accepted;                /* bit 1 << enum provenance: trained on */
+        size_t line_samples;   /* of one series in one batch */
+        unsigned int accepted; /* bit 1 << enum provenance: trained on */
 };
 
 struct import_counts {
         uint64_t samples, added, duplicate, ignored;
-        uint64_t rows;                        /* added */
-        uint64_t learned;                     /* of these, by accepted provenance */
-        uint64_t intervals[FOLD_VERDICTS];    /* looked at */
+        uint64_t rows;                     /* added */
+        uint64_t learned;                  /* of these, by accepted provenance */
+        uint64_t intervals[FOLD_VERDICTS]; /* looked at */
 };
 
 /* -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC disk full, -EIO bad database: nothing is stored. On

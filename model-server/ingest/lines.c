@@ -98,8 +98,8 @@ static int feed_gzip(struct reader *reader, const void *data, size_t size, struc
         return 0;
 }
 
-int lines_read(const void *data, size_t size, bool gzip, const struct lines_limits *limits, lines_fn fn, void *arg,
-               struct err *e)
+int lines_read(const void *data, size_t size, bool gzip, const struct lines_limits *limits, lines_fn fn,
+               void *arg, struct err *e)
 {
         CLEANUP(reader_done) struct reader reader = { .limits = limits, .fn = fn, .arg = arg };
         int r;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A request body, gzip or plain, one line at a time: memory stays at one line whatever the body unpacks to. */
+/* A request body, gzip or plain, one line at a time: memory stays at one line whatever the body unpacks to.
+ */
 #pragma once
 
 #include <stdbool.h>
@@ -18,5 +19,5 @@ struct lines_limits {
 typedef int (*lines_fn)(const char *line, size_t size, size_t number, void *arg, struct err *e);
 
 /* -EBADMSG damaged or truncated gzip; -EFBIG over a limit. */
-int lines_read(const void *data, size_t size, bool gzip, const struct lines_limits *limits, lines_fn fn, void *arg,
-               struct err *e);
+int lines_read(const void *data, size_t size, bool gzip, const struct lines_limits *limits, lines_fn fn,
+               void *arg, struct err *e);

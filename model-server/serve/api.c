@@ -130,7 +130,8 @@ static void reply_no_model(const json_t *body, struct reply *reply)
         reply_words(reply, 400, words.data ? words.data : "");
 }
 
-static void answer_request(struct server *s, const json_t *body, struct model_request *request, struct reply *reply)
+static void answer_request(struct server *s, const json_t *body, struct model_request *request,
+                           struct reply *reply)
 {
         CLEANUP(catalog_unrefp) struct catalog *catalog = server_catalog(s);
         const struct offer *offer;
@@ -142,7 +143,8 @@ static void answer_request(struct server *s, const json_t *body, struct model_re
         if (!offer) {
                 reply_no_model(body, reply);
         } else if (request->weight) {
-                (void)buf_puts(&reply->body, request->node_type == -1 ? offer->weights_named : offer->weights);
+                (void)buf_puts(&reply->body,
+                               request->node_type == -1 ? offer->weights_named : offer->weights);
                 add_digest(reply);
         } else {
                 reply_archive(offer, reply);
@@ -261,7 +263,8 @@ static void reply_import_failed(struct reply *reply, const char *batch, int r, c
 
 static void handle_import(struct server *s, const struct call *call, struct reply *reply)
 {
-        const char *encoding = call->header(call, "Content-Encoding"), *batch = call->header(call, "Wattloop-Batch");
+        const char *encoding = call->header(call, "Content-Encoding"),
+                   *batch = call->header(call, "Wattloop-Batch");
         struct import_counts n;
         bool gzip = encoding && !strcasecmp(encoding, "gzip");
         struct err e;
@@ -279,7 +282,8 @@ static void handle_import(struct server *s, const struct call *call, struct repl
         }
         log_debug("batch '%.128s': %llu samples, %llu new, %llu rows", batch, (unsigned long long)n.samples,
                   (unsigned long long)n.added, (unsigned long long)n.rows);
-        (void)buf_printf(&reply->body, "{\"samples\": %llu, \"new\": %llu, \"duplicate\": %llu, \"ignored\": %llu}",
+        (void)buf_printf(&reply->body,
+                         "{\"samples\": %llu, \"new\": %llu, \"duplicate\": %llu, \"ignored\": %llu}",
                          (unsigned long long)n.samples, (unsigned long long)n.added,
                          (unsigned long long)n.duplicate, (unsigned long long)n.ignored);
 }

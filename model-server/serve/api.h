@@ -34,9 +34,9 @@ void reply_error(struct reply *reply, int status, const char *fmt, ...) PRINTF(3
 
 struct route {
         const char *path, *method, *allow;
-        size_t body_max;  /* 0: the option limits.import_bytes */
+        size_t body_max; /* 0: the option limits.import_bytes */
         bool needs_token;
-        bool worker;      /* touches the database: runs on the worker's thread */
+        bool worker; /* touches the database: runs on the worker's thread */
         void (*handle)(struct server *server, const struct call *call, struct reply *reply);
 };
 /* NULL with a 404 or 405 (or the answer to OPTIONS) in the reply. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads <models>/<pipeline>/<source>/<output type>/<group>/: a model is the directory <model>/ with the unpacked
- * entries, or else <model>.zip alone; weights are <model>/weight.json, else <model>.json beside the zip. */
+/* Reads <models>/<pipeline>/<source>/<output type>/<group>/: a model is the directory <model>/ with the
+ * unpacked entries, or else <model>.zip alone; weights are <model>/weight.json, else <model>.json beside the
+ * zip. */
 #include "model-server/serve/catalog.h"
 
 #include <dirent.h>
@@ -77,8 +78,8 @@ void pipeline_stamp(struct pipeline *p, size_t i, int64_t published_ms)
         p->offers[i].published_ms = published_ms;
 }
 
-const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source, int output_type,
-                                  int group, const char *name)
+const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
+                                  int output_type, int group, const char *name)
 {
         for (size_t i = 0; i < p->n; i++) {
                 const struct offer *o = &p->offers[i];
@@ -118,7 +119,8 @@ static int parse_metadata(const struct model_archive *archive, struct offer *o, 
                 return err_set(e, -EBADMSG, "metadata.json is not an object");
         if (json_get_number(o->metadata, "mae", &o->mae, NULL) < 0)
                 o->mae = NAN;
-        o->wattloop = json_get_string(o->metadata, "model_class", &text, NULL) == 0 && !strcmp(text, "weight");
+        o->wattloop =
+                json_get_string(o->metadata, "model_class", &text, NULL) == 0 && !strcmp(text, "weight");
         o->rows = (uint64_t)json_integer_value(json_object_get(o->metadata, "rows"));
         provenance = json_get_string(o->metadata, "provenance", &text, NULL) == 0 ? provenance_find(text) : 0;
         /* A provenance that nobody knows is not measured. */
@@ -126,7 +128,8 @@ static int parse_metadata(const struct model_archive *archive, struct offer *o, 
         return 0;
 }
 
-/* {"cores": 4, …} with integers whatever the file has: Kepler's Go code refuses 4.0. NULL when there is none. */
+/* {"cores": 4, …} with integers whatever the file has: Kepler's Go code refuses 4.0. NULL when there is none.
+ */
 static json_t *integer_spec(const struct pipeline *p, const struct offer *o, const json_t *index)
 {
         const json_t *object = json_object_get(o->metadata, "machine_spec");
@@ -154,8 +157,8 @@ static char *write_text(const json_t *object)
         return out.data;
 }
 
-/* The two replies made of a weight object: components (and what was not measured says so), and the same with the
- * model's name, machine and error. */
+/* The two replies made of a weight object: components (and what was not measured says so), and the same with
+ * the model's name, machine and error. */
 static int make_weights(const struct pipeline *p, struct offer *o, const json_t *index, const json_t *weight,
                         struct err *e)
 {
@@ -163,7 +166,7 @@ static int make_weights(const struct pipeline *p, struct offer *o, const json_t 
         json_t *value, *spec;
         const char *key;
 
-        json_object_foreach((json_t *)(uintptr_t)weight, key, value)
+        json_object_foreach ((json_t *)(uintptr_t)weight, key, value)
                 if (json_object_get(value, "All_Weights"))
                         (void)json_object_set(reply, key, value);
         if (!json_object_size(reply))
@@ -290,8 +293,8 @@ static int not_hidden(const struct dirent *d)
 }
 
 /* Model names of a group: directories, and zips without one. */
-static int load_group(struct pipeline *p, const char *group_dir, const struct offer *like, const json_t *index,
-                      struct err *e)
+static int load_group(struct pipeline *p, const char *group_dir, const struct offer *like,
+                      const json_t *index, struct err *e)
 {
         struct dirent **list = NULL;
         int n = scandir(group_dir, &list, not_hidden, alphasort), r = 0;
@@ -328,7 +331,8 @@ static int load_offers(struct pipeline *p, const char *dir, const json_t *index,
                                                       .output_type = t,
                                                       .group = (int)g };
                                 int n = snprintf(group_dir, sizeof(group_dir), "%s/%s/%s/%s", dir,
-                                                 energy_sources[s].name, output_types[t], feature_groups[g].name);
+                                                 energy_sources[s].name, output_types[t],
+                                                 feature_groups[g].name);
                                 int r;
 
                                 if (n >= (int)sizeof(group_dir))
@@ -426,7 +430,8 @@ static int add_pipeline(struct catalog *c, const char *models_path, const char *
         int r;
 
         if (c->n == CATALOG_PIPELINES_MAX)
-                return err_set(e, -E2BIG, "more than %d pipelines in '%s'", CATALOG_PIPELINES_MAX, models_path);
+                return err_set(e, -E2BIG, "more than %d pipelines in '%s'", CATALOG_PIPELINES_MAX,
+                               models_path);
         r = pipeline_load(models_path, name, &p, &why);
         if (r == 0) {
                 c->pipelines[c->n++] = p;

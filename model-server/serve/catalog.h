@@ -18,25 +18,25 @@
 
 /* A model that can be asked for. */
 struct offer {
-        char name[MODEL_NAME_MAX];    /* "SGDRegressorTrainer_0" */
+        char name[MODEL_NAME_MAX]; /* "SGDRegressorTrainer_0" */
         char trainer[MODEL_NAME_MAX];
-        int node_type;                /* -1: the name has none */
+        int node_type; /* -1: the name has none */
         const struct energy_source *source;
-        int output_type;              /* index into output_types */
-        int group;                    /* index into feature_groups */
-        json_t *metadata;             /* owned */
-        double mae;                   /* NaN: the metadata have none, so it is never chosen */
-        bool wattloop;                /* model_class weight: upstream's programs cannot load the archive */
-        char *weights;                /* owned: the weight object, NULL when it has none */
-        char *weights_named;          /* with model_name, machine_spec and mae */
-        char *archive_path;           /* owned: the zip, NULL when there is none */
-        void *archive;                /* owned: its bytes when wattloop */
+        int output_type;     /* index into output_types */
+        int group;           /* index into feature_groups */
+        json_t *metadata;    /* owned */
+        double mae;          /* NaN: the metadata have none, so it is never chosen */
+        bool wattloop;       /* model_class weight: upstream's programs cannot load the archive */
+        char *weights;       /* owned: the weight object, NULL when it has none */
+        char *weights_named; /* with model_name, machine_spec and mae */
+        char *archive_path;  /* owned: the zip, NULL when there is none */
+        void *archive;       /* owned: its bytes when wattloop */
         size_t archive_size;
         time_t archive_time;
-        char content_id[65];          /* of a Wattloop archive, else "" */
-        const char *provenance;       /* one of provenance_names */
-        uint64_t rows;                /* 0 unknown */
-        int64_t published_ms;         /* 0 unknown */
+        char content_id[65];    /* of a Wattloop archive, else "" */
+        const char *provenance; /* one of provenance_names */
+        uint64_t rows;          /* 0 unknown */
+        int64_t published_ms;   /* 0 unknown */
 };
 
 struct pipeline;
@@ -48,9 +48,10 @@ CLEANUP_DEFINE(struct pipeline *, pipeline_unref);
 const char *pipeline_name(const struct pipeline *p);
 const struct node_types *pipeline_node_types(const struct pipeline *p); /* NULL: it has no index */
 size_t pipeline_offers(const struct pipeline *p);
-const struct offer *pipeline_offer(const struct pipeline *p, size_t i); /* by source, output type, group, name */
-const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source, int output_type,
-                                  int group, const char *name);
+const struct offer *pipeline_offer(const struct pipeline *p,
+                                   size_t i); /* by source, output type, group, name */
+const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
+                                  int output_type, int group, const char *name);
 /* Only before anyone else sees the pipeline. */
 void pipeline_stamp(struct pipeline *p, size_t i, int64_t published_ms);
 

@@ -27,10 +27,10 @@ struct httpd {
         struct worker *worker;
         struct MHD_Daemon *daemon;
         unsigned short port;
-        atomic_int active;  /* requests between their header and their end */
+        atomic_int active; /* requests between their header and their end */
         atomic_int uploads;
         pthread_mutex_t lock;
-        struct peer peers;  /* ring, under the lock */
+        struct peer peers; /* ring, under the lock */
 };
 
 /* One request. */
@@ -55,7 +55,8 @@ static uint64_t after_ms(long long ms)
 
 static struct peer *peer_of(struct MHD_Connection *connection)
 {
-        const union MHD_ConnectionInfo *info = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+        const union MHD_ConnectionInfo *info =
+                MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
 
         return info ? info->socket_context : NULL;
 }
@@ -103,7 +104,8 @@ static void on_connection(void *arg, struct MHD_Connection *connection, void **c
         (void)pthread_mutex_unlock(&h->lock);
 }
 
-/* The descriptor cannot be closed and reused meanwhile: that waits for on_connection(), which waits for the lock. */
+/* The descriptor cannot be closed and reused meanwhile: that waits for on_connection(), which waits for the
+ * lock. */
 void httpd_reap(struct httpd *h)
 {
         uint64_t now_ns = clock_monotonic_ns();
@@ -170,21 +172,23 @@ static void check_head(struct exchange *x)
 
         if (!route)
                 return;
-        if (route->needs_token && !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION))) {
+        if (route->needs_token &&
+            !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION))) {
                 reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
                 reply_header(&x->reply, "WWW-Authenticate", "Bearer");
                 return;
         }
         if (length && num_parse_u64(length, &size) == 0 && size > route_body_max(route, h->server)) {
-                reply_error(&x->reply, 413, "a body of %llu bytes; at most %zu are taken", (unsigned long long)size,
-                            route_body_max(route, h->server));
+                reply_error(&x->reply, 413, "a body of %llu bytes; at most %zu are taken",
+                            (unsigned long long)size, route_body_max(route, h->server));
                 return;
         }
         if (!route->body_max) {
                 x->upload = atomic_fetch_add(&h->uploads, 1) < HTTPD_UPLOADS_MAX;
                 if (!x->upload) {
                         (void)atomic_fetch_sub(&h->uploads, 1);
-                        reply_error(&x->reply, 503, "%d uploads are being taken; come back", HTTPD_UPLOADS_MAX);
+                        reply_error(&x->reply, 503, "%d uploads are being taken; come back",
+                                    HTTPD_UPLOADS_MAX);
                         reply_header(&x->reply, "Retry-After", "2");
                         return;
                 }
@@ -204,8 +208,9 @@ static enum MHD_Result begin(struct httpd *h, struct MHD_Connection *connection,
         x->httpd = h;
         x->connection = connection;
         x->job = (struct job){ run_on_worker, resume, NULL };
-        x->call = (struct call){ .method = method, .path = path, .header = call_header, .query = call_query,
-                                 .arg = connection };
+        x->call = (struct call){
+                .method = method, .path = path, .header = call_header, .query = call_query, .arg = connection
+        };
         reply_init(&x->reply);
         (void)atomic_fetch_add(&h->active, 1);
         set_deadline(h, connection, h->server->options->request_ms);
@@ -216,8 +221,8 @@ static enum MHD_Result begin(struct httpd *h, struct MHD_Connection *connection,
 static enum MHD_Result take_piece(struct exchange *x, const char *data, size_t *size)
 {
         if (x->route && buf_append(&x->body, data, *size) < 0) {
-                reply_error(&x->reply, x->body.failed == -EFBIG ? 413 : 503, "the body is longer than %zu bytes",
-                            x->body.max);
+                reply_error(&x->reply, x->body.failed == -EFBIG ? 413 : 503,
+                            "the body is longer than %zu bytes", x->body.max);
                 buf_done(&x->body);
                 x->route = NULL;
         }
@@ -249,8 +254,9 @@ static enum MHD_Result finish(struct exchange *x)
         return MHD_YES;
 }
 
-static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path, const char *method,
-                                  const char *version, const char *data, size_t *size, void **context)
+static enum MHD_Result on_request(void *arg, struct MHD_Connection *connection, const char *path,
+                                  const char *method, const char *version, const char *data, size_t *size,
+                                  void **context)
 {
         (void)version;
         if (!*context)
@@ -333,8 +339,8 @@ static int open_socket(const char *listen_on, unsigned short *ret_port, struct e
         if (bind(fd, (struct sockaddr *)&address, size) < 0 || listen(fd, 1024) < 0 ||
             getsockname(fd, (struct sockaddr *)&address, &size) < 0)
                 return err_sys(e, "cannot listen on '%s'", listen_on);
-        *ret_port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port :
-                                                         ((struct sockaddr_in6 *)&address)->sin6_port);
+        *ret_port = ntohs(address.ss_family == AF_INET ? ((struct sockaddr_in *)&address)->sin_port
+                                                       : ((struct sockaddr_in6 *)&address)->sin6_port);
         return TAKE_FD(fd);
 }
 
@@ -359,10 +365,11 @@ int httpd_start(struct server *server, struct worker *worker, struct httpd **ret
         h->daemon = MHD_start_daemon(
                 MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned int)HTTPD_THREADS,
-                MHD_OPTION_CONNECTION_LIMIT, (unsigned int)(o->connections < HTTPD_THREADS ? HTTPD_THREADS : o->connections),
+                MHD_OPTION_CONNECTION_LIMIT,
+                (unsigned int)(o->connections < HTTPD_THREADS ? HTTPD_THREADS : o->connections),
                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((o->request_ms + 999) / 1000),
-                MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTPD_HEADER_MAX, MHD_OPTION_NOTIFY_COMPLETED, on_completed, h,
-                MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
+                MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTPD_HEADER_MAX, MHD_OPTION_NOTIFY_COMPLETED,
+                on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
         if (!h->daemon) {
                 (void)close(fd);
                 free(h);

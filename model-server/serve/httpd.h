@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP server (libmicrohttpd): connections, bodies, time limits. A few threads share all connections; requests
- * that touch the database wait, suspended, for the worker, so an upload holds nobody up. */
+/* The HTTP server (libmicrohttpd): connections, bodies, time limits. A few threads share all connections;
+ * requests that touch the database wait, suspended, for the worker, so an upload holds nobody up. */
 #pragma once
 
 #include "model-server/serve/api.h"

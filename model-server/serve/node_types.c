@@ -55,10 +55,12 @@ int spec_from_json(const json_t *object, struct spec *ret, struct err *e)
                 } else if (a != SPEC_PROCESSOR) {
                         r = read_number(value, spec_names[a], &spec.number[a], e);
                 } else if (!json_is_string(value) || json_string_length(value) >= sizeof(spec.processor)) {
-                        r = err_set(e, -EBADMSG, "machine_spec: processor is not a string of at most %zu bytes",
+                        r = err_set(e, -EBADMSG,
+                                    "machine_spec: processor is not a string of at most %zu bytes",
                                     sizeof(spec.processor) - 1);
                 } else {
-                        (void)snprintf(spec.processor, sizeof(spec.processor), "%s", json_string_value(value));
+                        (void)snprintf(spec.processor, sizeof(spec.processor), "%s",
+                                       json_string_value(value));
                 }
                 if (r < 0)
                         return r;
@@ -93,7 +95,7 @@ int node_types_from_json(const json_t *index, struct node_types *ret, struct err
         types.types = calloc(json_object_size(index) + 1, sizeof(*types.types));
         if (!types.types)
                 return err_set(e, -ENOMEM, "out of memory");
-        json_object_foreach((json_t *)(uintptr_t)index, key, entry) {
+        json_object_foreach ((json_t *)(uintptr_t)index, key, entry) {
                 struct node_type *t = &types.types[types.n];
                 uint64_t id;
                 int r = 0;
@@ -138,7 +140,8 @@ static bool equal(const struct spec *x, const struct spec *y, enum spec_attribut
 bool node_type_covers(const struct node_type *type, const struct spec *spec)
 {
         for (int a = 0; a < SPEC_N; a++)
-                if (spec_has_value(spec, (enum spec_attribute)a) && !equal(&type->spec, spec, (enum spec_attribute)a))
+                if (spec_has_value(spec, (enum spec_attribute)a) &&
+                    !equal(&type->spec, spec, (enum spec_attribute)a))
                         return false;
         return true;
 }
@@ -181,9 +184,9 @@ double node_type_similarity(const struct node_type *type, const struct spec *spe
         for (int a = 0; a < SPEC_N; a++) {
                 if (spec->null[a])
                         continue;
-                sum += spec_weights[a] * (a == SPEC_PROCESSOR ?
-                                                  processor_similarity(type->spec.processor, spec->processor) :
-                                                  number_similarity(type->spec.number[a], spec->number[a]));
+                sum += spec_weights[a] *
+                       (a == SPEC_PROCESSOR ? processor_similarity(type->spec.processor, spec->processor)
+                                            : number_similarity(type->spec.number[a], spec->number[a]));
         }
         return fmin(sum / SPEC_WEIGHTS, 1);
 }
@@ -214,7 +217,8 @@ static double type_score(const struct node_type *type, const struct spec *spec, 
 }
 
 /* The covering type with the best score; NULL when none covers. */
-static const struct node_type *best_covering(const struct node_types *types, const struct spec *spec, double *score)
+static const struct node_type *best_covering(const struct node_types *types, const struct spec *spec,
+                                             double *score)
 {
         size_t members = covering_members(types, spec);
         const struct node_type *best = NULL;
@@ -232,7 +236,8 @@ static const struct node_type *best_covering(const struct node_types *types, con
         return best;
 }
 
-static const struct node_type *most_similar(const struct node_types *types, const struct spec *spec, double *ret)
+static const struct node_type *most_similar(const struct node_types *types, const struct spec *spec,
+                                            double *ret)
 {
         const struct node_type *best = NULL;
 
@@ -248,8 +253,8 @@ static const struct node_type *most_similar(const struct node_types *types, cons
         return best;
 }
 
-/* Forget what differs from the most similar type, and ask how sure that leaves us of it. An attribute that was
- * unknown before counts twice. */
+/* Forget what differs from the most similar type, and ask how sure that leaves us of it. An attribute that
+ * was unknown before counts twice. */
 static struct node_match match_loosely(const struct node_types *types, const struct spec *spec)
 {
         double similarity = 0;

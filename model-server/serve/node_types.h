@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A pipeline's node types (node_type_index.json) and the look-up of a machine in them, as Kepler's server does it.
- * Pure. */
+/* A pipeline's node types (node_type_index.json) and the look-up of a machine in them, as Kepler's server
+ * does it. Pure. */
 #pragma once
 
 #include <jansson.h>
@@ -11,14 +11,15 @@
 enum spec_attribute { SPEC_PROCESSOR, SPEC_CORES, SPEC_CHIPS, SPEC_MEMORY, SPEC_FREQUENCY, SPEC_N };
 extern const char *const spec_names[SPEC_N];
 
-/* A machine spec of which any part may be missing. An attribute without a value (0, "") is not the same as null:
- * it differs from everything, but does not count as unknown. */
+/* A machine spec of which any part may be missing. An attribute without a value (0, "") is not the same as
+ * null: it differs from everything, but does not count as unknown. */
 struct spec {
         bool null[SPEC_N];
         char processor[MACHINE_TEXT_MAX];
         double number[SPEC_N]; /* SPEC_CORES and on */
 };
-/* NULL and null: all null. Numbers may be numeric strings; both spellings of the keys. -EBADMSG another type. */
+/* NULL and null: all null. Numbers may be numeric strings; both spellings of the keys. -EBADMSG another type.
+ */
 int spec_from_json(const json_t *object, struct spec *ret, struct err *e);
 bool spec_has_value(const struct spec *spec, enum spec_attribute a);
 bool spec_usable(const struct spec *spec); /* any attribute has a value */

@@ -24,10 +24,10 @@ struct model {
         uint64_t rows;                                 /* of the component with the fewest */
         double mae, mape;                              /* of the worst component */
         char name[MODEL_NAME_MAX];
-        json_t *metadata;                              /* owned */
-        struct buf map, weight;                        /* owned: <name>.json of the archive, weight.json */
-        struct buf metadata_text;                      /* owned */
-        struct model_archive *archive;                 /* owned; its entries are copies */
+        json_t *metadata;              /* owned */
+        struct buf map, weight;        /* owned: <name>.json of the archive, weight.json */
+        struct buf metadata_text;      /* owned */
+        struct model_archive *archive; /* owned; its entries are copies */
         char content_id[65];
 };
 struct models {
@@ -50,8 +50,8 @@ static void models_done(struct models *models)
 }
 
 /* The components of one source, group and node type that have rows enough; false when none has. */
-static bool gather(const struct trainer *trainer, uint64_t min_rows, const struct energy_source *source, int group,
-                   int node_type, struct model *ret)
+static bool gather(const struct trainer *trainer, uint64_t min_rows, const struct energy_source *source,
+                   int group, int node_type, struct model *ret)
 {
         *ret = (struct model){ .source = source, .group = group, .node_type = node_type, .mape = -1 };
         for (size_t i = 0; i < source->n; i++) {
@@ -159,10 +159,10 @@ static void set_error(json_t *object, const char *component, const char *what, d
 
 static json_t *make_metadata(const struct model *m, const struct machine_spec *spec)
 {
-        json_t *o = json_pack("{s:s, s:s, s:s, s:s+, s:o, s:[], s:s, s:i, s:o, s:s, s:I, s:s, s:i}", "model_name",
-                              m->name, "trainer", PUBLISH_TRAINER, "model_class", "weight", "model_file", m->name,
-                              ".json", "features", feature_list(m->group), "fe_files", "output_type",
-                              TRAINER_OUTPUT_TYPE, "node_type", m->node_type, "machine_spec",
+        json_t *o = json_pack("{s:s, s:s, s:s, s:s+, s:o, s:[], s:s, s:i, s:o, s:s, s:I, s:s, s:i}",
+                              "model_name", m->name, "trainer", PUBLISH_TRAINER, "model_class", "weight",
+                              "model_file", m->name, ".json", "features", feature_list(m->group), "fe_files",
+                              "output_type", TRAINER_OUTPUT_TYPE, "node_type", m->node_type, "machine_spec",
                               machine_spec_to_json(spec), "provenance", provenance_of(m), "rows",
                               (json_int_t)m->rows, "definition", definition_of(m), "wattloop_version", 1);
 
@@ -184,16 +184,18 @@ static json_t *component_weights(const struct learner *l, int group)
 
         learner_solve(l, &w);
         for (int j = 0; j < w.p; j++)
-                (void)json_object_set_new(numerical, feature_groups[group].features[j],
-                                          json_pack("{s:f, s:f}", "scale", w.scale[j], "weight", w.weight[j]));
-        return json_pack("{s:{s:f, s:{}, s:o}}", "All_Weights", "Bias_Weight", w.bias, "Categorical_Variables",
-                         "Numerical_Variables", numerical);
+                (void)json_object_set_new(
+                        numerical, feature_groups[group].features[j],
+                        json_pack("{s:f, s:f}", "scale", w.scale[j], "weight", w.weight[j]));
+        return json_pack("{s:{s:f, s:{}, s:o}}", "All_Weights", "Bias_Weight", w.bias,
+                         "Categorical_Variables", "Numerical_Variables", numerical);
 }
 
 static json_t *make_weight(const struct model *m, const struct machine_spec *spec)
 {
-        json_t *o = json_pack("{s:s, s:o, s:f, s:s}", "model_name", m->name, "machine_spec",
-                              machine_spec_to_json(spec), "mae", round2(m->mae), "provenance", provenance_of(m));
+        json_t *o =
+                json_pack("{s:s, s:o, s:f, s:s}", "model_name", m->name, "machine_spec",
+                          machine_spec_to_json(spec), "mae", round2(m->mae), "provenance", provenance_of(m));
 
         for (size_t i = 0; i < m->source->n; i++)
                 if (m->learned[i])
@@ -259,7 +261,8 @@ static int make_model(const struct model *gathered, void *arg, struct err *e)
         static const struct machine_spec unknown;
         struct making *making = arg;
         const struct publish_input *in = making->in;
-        const struct machine_spec *spec = gathered->node_type < in->specs_n ? &in->specs[gathered->node_type] : &unknown;
+        const struct machine_spec *spec =
+                gathered->node_type < in->specs_n ? &in->specs[gathered->node_type] : &unknown;
         struct model *m = realloc(making->models->items, (making->models->n + 1) * sizeof(*m));
         CLEANUP(json_decrefp) json_t *map = NULL, *weight = NULL;
         int r;
@@ -394,8 +397,9 @@ static int write_index(const char *root, const struct publish_input *in, struct 
                                 (void)json_array_append_new(members, json_string(in->nodes[i].id));
                 (void)snprintf(key, sizeof(key), "%d", type);
                 (void)json_object_set_new(index, key,
-                                          json_pack("{s:o, s:o}", "attrs", machine_spec_to_json(&in->specs[type]),
-                                                    "members", members));
+                                          json_pack("{s:o, s:o}", "attrs",
+                                                    machine_spec_to_json(&in->specs[type]), "members",
+                                                    members));
         }
         buf_init(&text, NODE_TYPES_FILE_MAX);
         r = write_json(index, &text, e);
@@ -442,7 +446,8 @@ static void write_csv_row(struct buf *out, const struct model *m, int number)
         (void)buf_printf(out, ",%s,%d,%s\n", PUBLISH_TRAINER, m->node_type, group->name);
 }
 
-static int write_csv(const char *root, const struct models *models, const struct energy_source *source, struct err *e)
+static int write_csv(const char *root, const struct models *models, const struct energy_source *source,
+                     struct err *e)
 {
         CLEANUP(freep) const struct model **sorted = calloc(models->n + 1, sizeof(const struct model *));
         CLEANUP(buf_done) struct buf text = { 0 };
@@ -490,7 +495,8 @@ static int sync_sources(const char *root, const struct models *models, struct er
         return r < 0 ? r : file_sync_dir(root, e);
 }
 
-static int write_pipeline(const char *root, const struct publish_input *in, const struct models *models, struct err *e)
+static int write_pipeline(const char *root, const struct publish_input *in, const struct models *models,
+                          struct err *e)
 {
         int r = file_remove_tree(root, e);
 
@@ -507,7 +513,8 @@ static int write_pipeline(const char *root, const struct publish_input *in, cons
         return r < 0 ? r : sync_sources(root, models, e);
 }
 
-/* From staging to its place: exchanged with the old one, so that the name always leads to a whole pipeline. */
+/* From staging to its place: exchanged with the old one, so that the name always leads to a whole pipeline.
+ */
 static int put_in_place(const char *staged, const char *models_path, const char *name, struct err *e)
 {
         char path[CATALOG_PATH_MAX];
@@ -529,7 +536,8 @@ int publish_clean(const char *models_path, struct err *e)
         return file_remove_tree(path, e);
 }
 
-int publish_pipeline(const struct publish_input *in, const struct pipeline *old, struct pipeline **ret, struct err *e)
+int publish_pipeline(const struct publish_input *in, const struct pipeline *old, struct pipeline **ret,
+                     struct err *e)
 {
         CLEANUP(models_done) struct models models = { 0 };
         struct making making = { in, &models };
@@ -545,7 +553,8 @@ int publish_pipeline(const struct publish_input *in, const struct pipeline *old,
         r = write_pipeline(staged, in, &models, e);
         if (r == 0)
                 r = put_in_place(staged, in->models_path, in->pipeline, e);
-        (void)file_remove_tree(staged, NULL); /* the old pipeline, or what failed; the next start removes it too */
+        (void)file_remove_tree(staged,
+                               NULL); /* the old pipeline, or what failed; the next start removes it too */
         if (r == 0)
                 r = pipeline_load(in->models_path, in->pipeline, ret, e);
         return r < 0 ? r : 1;

@@ -7,8 +7,9 @@
 
 #include "common/num.h"
 
-static const char *const keys[] = { "metrics",  "output_type",   "source",       "node_type",       "weight",
-                                    "filter",   "trainer_name",  "machine_spec", "loose_node_type", "pipeline_name" };
+static const char *const keys[] = { "metrics",         "output_type",  "source",       "node_type",
+                                    "weight",          "filter",       "trainer_name", "machine_spec",
+                                    "loose_node_type", "pipeline_name" };
 
 static int check_keys(const json_t *body, struct err *e)
 {
@@ -17,7 +18,7 @@ static int check_keys(const json_t *body, struct err *e)
 
         if (!json_is_object(body))
                 return err_set(e, -EBADMSG, "the request is not a JSON object");
-        json_object_foreach((json_t *)(uintptr_t)body, key, value) {
+        json_object_foreach ((json_t *)(uintptr_t)body, key, value) {
                 size_t i = 0;
 
                 while (i < ARRAY_SIZE(keys) && strcmp(keys[i], key) != 0)
@@ -185,7 +186,8 @@ int request_from_json(const json_t *body, struct model_request *ret, struct err 
         return r;
 }
 
-/* Single quotes unless the text has some and no double ones; what cannot be printed as \x, as in Python's ASCII. */
+/* Single quotes unless the text has some and no double ones; what cannot be printed as \x, as in Python's
+ * ASCII. */
 static void write_string_repr(const char *s, struct buf *out)
 {
         char quote = strchr(s, '\'') && !strchr(s, '"') ? '"' : '\'';
@@ -226,7 +228,7 @@ static void write_repr(const json_t *value, struct buf *out)
         switch (json_typeof(value)) {
         case JSON_OBJECT:
                 (void)buf_puts(out, "{");
-                json_object_foreach((json_t *)(uintptr_t)value, key, item) {
+                json_object_foreach ((json_t *)(uintptr_t)value, key, item) {
                         (void)buf_puts(out, separator);
                         write_string_repr(key, out);
                         (void)buf_puts(out, ": ");

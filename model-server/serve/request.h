@@ -23,7 +23,7 @@ struct model_request {
         const json_t *metrics; /* array of strings; borrowed */
         int output_type;       /* index into output_types */
         const struct energy_source *source;
-        int node_type;         /* -1 any */
+        int node_type; /* -1 any */
         bool weight;
         const char *trainer_name, *pipeline_name; /* borrowed; "" when absent */
         struct filter filters[REQUEST_FILTERS_MAX];

@@ -14,9 +14,10 @@ static const char *const weight_trainers[] = { "SGDRegressorTrainer", "Logarithm
 struct search {
         const struct pipeline *pipeline;
         const struct model_request *request;
-        const struct node_types *cover_types; /* whose index decides what covers the spec; NULL: everything fits */
-        int node_type;                        /* wanted, after the look-up */
-        const struct offer **candidates;      /* owned; room for all offers */
+        const struct node_types
+                *cover_types;            /* whose index decides what covers the spec; NULL: everything fits */
+        int node_type;                   /* wanted, after the look-up */
+        const struct offer **candidates; /* owned; room for all offers */
         size_t n;
 };
 
@@ -49,7 +50,8 @@ static bool is_weight_trainer(const char *trainer)
         return false;
 }
 
-/* Keep what `keep` says; when that leaves nothing and `restore` is set, keep all. Returns whether it kept some. */
+/* Keep what `keep` says; when that leaves nothing and `restore` is set, keep all. Returns whether it kept
+ * some. */
 static bool narrow(struct search *s, bool (*keep)(const struct search *, const struct offer *, const void *),
                    const void *arg, bool restore)
 {
@@ -209,8 +211,8 @@ static const struct pipeline *find_pipeline(const struct catalog *catalog, const
 static bool search_init(struct search *s, const struct catalog *catalog, const struct pipeline *pipeline,
                         const struct model_request *request)
 {
-        const struct pipeline *chosen = *request->pipeline_name ? find_pipeline(catalog, request->pipeline_name) :
-                                                                  pipeline;
+        const struct pipeline *chosen =
+                *request->pipeline_name ? find_pipeline(catalog, request->pipeline_name) : pipeline;
         const struct node_types *types = pipeline_node_types(pipeline);
 
         *s = (struct search){ .pipeline = pipeline, .request = request, .node_type = request->node_type };
@@ -237,7 +239,8 @@ static const struct offer *search_pipeline(const struct catalog *catalog, const 
                 winner = search_group(&s, (int)g);
                 if (!winner || (best && winner->mae >= best->mae))
                         continue;
-                if (best && s.node_type != -1 && best->node_type == s.node_type && winner->node_type != s.node_type)
+                if (best && s.node_type != -1 && best->node_type == s.node_type &&
+                    winner->node_type != s.node_type)
                         continue;
                 best = winner;
         }
@@ -254,7 +257,8 @@ const struct offer *select_model(const struct catalog *catalog, const struct mod
 }
 
 /* The best of one group, in the first pipeline that has any. */
-static const struct offer *best_of_group(const struct catalog *catalog, const struct model_request *request, int group)
+static const struct offer *best_of_group(const struct catalog *catalog, const struct model_request *request,
+                                         int group)
 {
         const struct offer *best = NULL;
 
@@ -302,11 +306,13 @@ int select_best(const struct catalog *catalog, const struct best_query *query, j
                 groups = json_object();
                 request.output_type = t;
                 for (int g = 0; g < (int)feature_groups_n; g++) {
-                        const struct offer *o =
-                                query->group < 0 || query->group == g ? best_of_group(catalog, &request, g) : NULL;
+                        const struct offer *o = query->group < 0 || query->group == g
+                                                        ? best_of_group(catalog, &request, g)
+                                                        : NULL;
 
                         if (o)
-                                (void)json_object_set_new(groups, feature_groups[g].name, json_string(o->name));
+                                (void)json_object_set_new(groups, feature_groups[g].name,
+                                                          json_string(o->name));
                 }
                 (void)json_object_set_new(result, output_types[t], groups);
         }

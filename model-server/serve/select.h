@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Chooses the model that answers a request, step by step as Kepler's model server does, with filters as they were
- * meant. Pure.
+/* Chooses the model that answers a request, step by step as Kepler's model server does, with filters as they
+ * were meant. Pure.
  *
  * Two things are decided here where upstream leaves them to chance: ties go to the first name, and of several
  * pipelines with models of a source the first in the catalog (ours) that has one that fits answers, the
- * others after it. An archive that upstream's programs cannot load does not exist for a request that does not ask
- * for Wattloop's. */
+ * others after it. An archive that upstream's programs cannot load does not exist for a request that does not
+ * ask for Wattloop's. */
 #pragma once
 
 #include "model-server/serve/catalog.h"

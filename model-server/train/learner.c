@@ -76,8 +76,8 @@ int learner_learn(struct learner *l, const double *x, double y)
         return 0;
 }
 
-/* Solve S u = z in the least-squares sense by QR with column pivoting; u is 0 in dependent columns. S is m x n,
- * column-major with leading dimension m, and is overwritten, as is z. */
+/* Solve S u = z in the least-squares sense by QR with column pivoting; u is 0 in dependent columns. S is m x
+ * n, column-major with leading dimension m, and is overwritten, as is z. */
 static void solve_pivoted(double *s, double *z, int m, int n, double *u)
 {
         lapack_int pivot[GROUP_FEATURES_MAX] = { 0 };

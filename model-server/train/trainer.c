@@ -50,7 +50,8 @@ static struct slot *slot_of(const struct trainer *t, struct learner_key key)
 static int add_type(struct trainer *t, int node_type, struct err *e)
 {
         if (node_type < 0 || node_type >= NODE_TYPES_MAX || feature_groups_n > GROUPS_MAX)
-                return err_set(e, -E2BIG, "node type %d; at most %d types are kept", node_type, NODE_TYPES_MAX);
+                return err_set(e, -E2BIG, "node type %d; at most %d types are kept", node_type,
+                               NODE_TYPES_MAX);
         if (node_type >= t->types_n) {
                 struct type_slots **types =
                         realloc(t->types, ((size_t)node_type + 1) * sizeof(struct type_slots *));

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* All learners: one per node type, feature group and component. A row goes to every group whose features it has.
- * Pure, and transactional like the database behind it: what was learned since the last commit can be dropped. */
+/* All learners: one per node type, feature group and component. A row goes to every group whose features it
+ * has. Pure, and transactional like the database behind it: what was learned since the last commit can be
+ * dropped. */
 #pragma once
 
 #include <stdbool.h>
@@ -30,7 +31,8 @@ CLEANUP_DEFINE(struct trainer *, trainer_free);
 
 /* -E2BIG: more node types than NODE_TYPES_MAX. A row that is not finite is left out. */
 int trainer_learn(struct trainer *trainer, const struct row *row, struct err *e);
-int trainer_put(struct trainer *trainer, struct learner_key key, const struct learned *learned, struct err *e);
+int trainer_put(struct trainer *trainer, struct learner_key key, const struct learned *learned,
+                struct err *e);
 void trainer_clear(struct trainer *trainer); /* committed at once */
 
 void trainer_commit(struct trainer *trainer);
@@ -40,6 +42,7 @@ void trainer_rollback(struct trainer *trainer);
 typedef int (*trainer_fn)(struct learner_key key, const struct learned *learned, void *arg, struct err *e);
 int trainer_each(const struct trainer *trainer, bool changed_only, trainer_fn fn, void *arg, struct err *e);
 
-const struct learned *trainer_find(const struct trainer *trainer, struct learner_key key); /* NULL: nothing yet */
-int trainer_node_types(const struct trainer *trainer); /* one more than the largest */
+const struct learned *trainer_find(const struct trainer *trainer,
+                                   struct learner_key key); /* NULL: nothing yet */
+int trainer_node_types(const struct trainer *trainer);      /* one more than the largest */
 int group_features_n(const struct feature_group *group);

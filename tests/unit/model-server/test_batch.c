@@ -12,7 +12,9 @@
 #include "model-server/ingest/batch.h"
 #include "model-server/ingest/lines.h"
 
-#define HEAD "{\"metric\":{\"__name__\":\"kepler_container_bpf_cpu_time_ms_total\",\"node_id\":\"n\",\"epoch\":\"e\"},"
+#define HEAD                                                                                                 \
+        "{\"metric\":{\"__name__\":\"kepler_container_bpf_cpu_time_ms_total\",\"node_id\":\"n\",\"epoch\":"  \
+        "\"e\"},"
 
 static int parse(const char *text, struct batch_line *line)
 {
@@ -60,7 +62,8 @@ static void bad_lines_are_refused(void **state)
                 { "{\"metric\":{\"node_id\":\"n\"},\"values\":[],\"timestamps\":[]}", -EBADMSG },
                 { "{\"metric\":{\"__name__\":\"a b\"},\"values\":[],\"timestamps\":[]}", -EBADMSG },
                 { "{\"metric\":{\"__name__\":\"a\",\"l\":7},\"values\":[],\"timestamps\":[]}", -EBADMSG },
-                { "{\"metric\":{\"__name__\":\"a\",\"__name__\":\"b\"},\"values\":[],\"timestamps\":[]}", -EBADMSG },
+                { "{\"metric\":{\"__name__\":\"a\",\"__name__\":\"b\"},\"values\":[],\"timestamps\":[]}",
+                  -EBADMSG },
         };
         struct batch_line line;
 
@@ -96,7 +99,8 @@ static void series_without_node_or_epoch_is_ignored(void **state)
         struct batch_line line;
 
         (void)state;
-        assert_int_equal(parse("{\"metric\":{\"__name__\":\"kepler_container_bpf_cpu_time_ms_total\",\"node_id\":\"n\"},"
+        assert_int_equal(parse("{\"metric\":{\"__name__\":\"kepler_container_bpf_cpu_time_ms_total\",\"node_"
+                               "id\":\"n\"},"
                                "\"values\":[1],\"timestamps\":[1]}",
                                &line),
                          0);

@@ -80,8 +80,10 @@ static void write_series(struct buf *out, const char *name, const char *labels, 
 {
         double total = 0;
 
-        buf_printf(out, "{\"metric\":{\"__name__\":\"%s\",\"node_id\":\"n1\",\"instance\":\"one\",\"epoch\":\"e1\"%s},"
-                        "\"values\":[",
+        buf_printf(out,
+                   "{\"metric\":{\"__name__\":\"%s\",\"node_id\":\"n1\",\"instance\":\"one\",\"epoch\":"
+                   "\"e1\"%s},"
+                   "\"values\":[",
                    name, labels);
         for (int i = 0; i <= last; i++) {
                 if (i >= first)
@@ -106,15 +108,17 @@ static void make_batch(struct buf *out, int first, int last, const char *source,
         char labels[64];
 
         buf_init(out, 1 << 24);
-        write_series(out, "kepler_container_bpf_cpu_time_ms_total", ",\"container_id\":\"c\"", first, last, cpu_rate);
+        write_series(out, "kepler_container_bpf_cpu_time_ms_total", ",\"container_id\":\"c\"", first, last,
+                     cpu_rate);
         write_series(out, "kepler_container_bpf_page_cache_hit_total", ",\"container_id\":\"c\"", first, last,
                      cache_rate);
         (void)snprintf(labels, sizeof(labels), ",\"package\":\"0\",\"source\":\"%s\"", source);
         write_series(out, "kepler_node_package_joules_total", labels, first, last, watts);
         write_series(out, "wattloop_node_measured_seconds_total", "", first, last, one);
         if (node)
-                write_series(out, "wattloop_node", ",\"cores\":\"8\",\"processor\":\"acme\",\"definition\":\"exact\"",
-                             first, last, NULL);
+                write_series(out, "wattloop_node",
+                             ",\"cores\":\"8\",\"processor\":\"acme\",\"definition\":\"exact\"", first, last,
+                             NULL);
         write_series(out, "kepler_node_info", "", first, first, NULL);
         assert_int_equal(out->failed, 0);
 }
@@ -135,7 +139,8 @@ static void import_range(struct fixture *f, int first, int last, const char *sou
 
 static uint64_t learned_rows(const struct fixture *f)
 {
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
+                                   COMPONENT_PACKAGE };
         const struct learned *l = trainer_find(f->trainer, key);
 
         return l ? l->learner.rows : 0;
@@ -143,7 +148,8 @@ static uint64_t learned_rows(const struct fixture *f)
 
 static struct weights solved(const struct fixture *f)
 {
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
+                                   COMPONENT_PACKAGE };
         struct weights w;
 
         learner_solve(&trainer_find(f->trainer, key)->learner, &w);
@@ -258,7 +264,8 @@ static void simulated_power_is_kept_but_not_learned(void **state)
 static void accepting_a_provenance_later_learns_what_is_stored(void **state)
 {
         struct fixture *f = *state;
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
+                                   COMPONENT_PACKAGE };
 
         import_range(f, 0, 50, "simulated");
         f->settings.accepted |= 1u << PROVENANCE_SIMULATED;

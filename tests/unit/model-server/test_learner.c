@@ -57,7 +57,8 @@ static void weights_equal_lapacks_closed_form(void **state)
         for (int i = 0; i < ROWS; i++) /* scaled, or the reference would be the inexact one */
                 for (int j = 0; j < P; j++)
                         a[i + (j + 1) * ROWS] /= w.scale[j];
-        assert_int_equal(LAPACKE_dgelsd(LAPACK_COL_MAJOR, ROWS, P + 1, 1, a, ROWS, b, ROWS, s, 1e-14, &rank), 0);
+        assert_int_equal(LAPACKE_dgelsd(LAPACK_COL_MAJOR, ROWS, P + 1, 1, a, ROWS, b, ROWS, s, 1e-14, &rank),
+                         0);
         assert_int_equal(rank, P + 1);
         assert_true(fabs(w.bias - b[0]) < 1e-9);
         for (int j = 0; j < P; j++)

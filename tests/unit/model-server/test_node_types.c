@@ -17,9 +17,12 @@ static const struct {
         const char *processor;
         int cores, chips, memory, frequency;
 } published[] = {
-        { "intel_xeon_platinum_8259cl", 96, 2, 377, 3500 }, { "intel_xeon_e5_2686v4", 72, 2, 503, 3000 },
-        { "intel_xeon_platinum_8275cl", 96, 2, 188, 3900 }, { "intel_xeon_platinum_8259cl", 96, 2, 755, 3500 },
-        { "intel_xeon_platinum_8252c", 48, 2, 188, 4500 },  { "intel_xeon_platinum_8488c", 96, 1, 377, 3800 },
+        { "intel_xeon_platinum_8259cl", 96, 2, 377, 3500 },
+        { "intel_xeon_e5_2686v4", 72, 2, 503, 3000 },
+        { "intel_xeon_platinum_8275cl", 96, 2, 188, 3900 },
+        { "intel_xeon_platinum_8259cl", 96, 2, 755, 3500 },
+        { "intel_xeon_platinum_8252c", 48, 2, 188, 4500 },
+        { "intel_xeon_platinum_8488c", 96, 1, 377, 3800 },
 };
 
 static struct node_types make_types(void)
@@ -55,18 +58,27 @@ struct vector {
         struct node_match strict, loose;
 };
 static const struct vector vectors[] = {
-        { "{\"processor\":\"intel_xeon_e5_2686v4\",\"cores\":72,\"chips\":2,\"memory\":503,\"frequency\":3000}",
-          { 1, 0, 0 }, { 1, 0, 0 } },
+        { "{\"processor\":\"intel_xeon_e5_2686v4\",\"cores\":72,\"chips\":2,\"memory\":503,\"frequency\":"
+          "3000}",
+          { 1, 0, 0 },
+          { 1, 0, 0 } },
         { "{}", { 0, 0.83333, 0 }, { 0, 0.83333, 0 } },
         { "{\"cores\":96}", { 0, 0.75, 0 }, { 0, 0.75, 0 } },
         { "{\"cores\":\"96\",\"memory\":null}", { 0, 0.75, 0 }, { 0, 0.75, 0 } },
         { "{\"processor\":\"intel_xeon_platinum_8259cl\"}", { 0, 0.5, 0 }, { 0, 0.5, 0 } },
-        { "{\"processor\":\"intel_xeon_platinum_8259cl\",\"cores\":96,\"chips\":2}", { 0, 0.5, 0 }, { 0, 0.5, 0 } },
+        { "{\"processor\":\"intel_xeon_platinum_8259cl\",\"cores\":96,\"chips\":2}",
+          { 0, 0.5, 0 },
+          { 0, 0.5, 0 } },
         { "{\"processor\":\"intel_xeon_e5_2686v4\",\"cores\":4,\"chips\":1,\"memory\":16,\"frequency\":2300}",
-          { -1, -1, -1 }, { 1, 0, 0.28734 } },
-        { "{\"processor\":\"intel_xeon_platinum_8259cl\",\"cores\":48}", { -1, -1, -1 }, { 0, 0.71429, 0.33333 } },
-        { "{\"processor\":\"amd_epyc_7763_64_core\",\"cores\":128,\"chips\":2,\"memory\":251,\"frequency\":3500}",
-          { -1, -1, -1 }, { 2, 0.8, 0.57671 } },
+          { -1, -1, -1 },
+          { 1, 0, 0.28734 } },
+        { "{\"processor\":\"intel_xeon_platinum_8259cl\",\"cores\":48}",
+          { -1, -1, -1 },
+          { 0, 0.71429, 0.33333 } },
+        { "{\"processor\":\"amd_epyc_7763_64_core\",\"cores\":128,\"chips\":2,\"memory\":251,\"frequency\":"
+          "3500}",
+          { -1, -1, -1 },
+          { 2, 0.8, 0.57671 } },
         { "{\"processor\":\"unconvered\"}", { -1, -1, -1 }, { 5, 0.90741, 0.91319 } },
 };
 
@@ -112,7 +124,8 @@ static void empty_index_matches_nothing(void **state)
 
 static void zero_is_no_value_and_not_null(void **state)
 {
-        struct spec zero = make_spec("{\"cores\":0,\"processor\":\"\"}"), null = make_spec("{\"cores\":null}");
+        struct spec zero = make_spec("{\"cores\":0,\"processor\":\"\"}"),
+                    null = make_spec("{\"cores\":null}");
 
         (void)state;
         assert_false(spec_usable(&zero));
@@ -132,7 +145,8 @@ static void enum_spelling_of_upstream_is_read(void **state)
 
 static void specs_of_the_wrong_type_are_refused(void **state)
 {
-        static const char *const bad[] = { "{\"cores\":\"many\"}", "{\"cores\":[]}", "{\"processor\":7}", "[]", "4" };
+        static const char *const bad[] = { "{\"cores\":\"many\"}", "{\"cores\":[]}", "{\"processor\":7}",
+                                           "[]", "4" };
         struct spec spec;
         struct err e;
 

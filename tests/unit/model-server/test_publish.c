@@ -29,7 +29,10 @@ struct fixture {
 static void learn(struct fixture *f, int from, int to, enum provenance provenance)
 {
         for (int i = from; i < to; i++) {
-                struct row row = { .start_ms = i, .end_ms = i + 1, .seconds = 1, .provenance = provenance,
+                struct row row = { .start_ms = i,
+                                   .end_ms = i + 1,
+                                   .seconds = 1,
+                                   .provenance = provenance,
                                    .definition = "exact" };
 
                 row.has_feature = 1u << FEATURE_CPU_TIME | 1u << FEATURE_PAGE_CACHE;
@@ -53,9 +56,15 @@ static int setup(void **state)
         assert_int_equal(trainer_new(&f->trainer, NULL), 0);
         f->spec = (struct machine_spec){ "acme_z1", 8, 1, 31, 3100 };
         f->node = (struct publish_node){ 0, (char *)"n1" };
-        f->in = (struct publish_input){ .models_path = f->dir, .pipeline = "wattloop", .trainer = f->trainer,
-                                        .min_rows = 30, .now_ms = 1700000000000, .specs = &f->spec, .specs_n = 1,
-                                        .nodes = &f->node, .nodes_n = 1 };
+        f->in = (struct publish_input){ .models_path = f->dir,
+                                        .pipeline = "wattloop",
+                                        .trainer = f->trainer,
+                                        .min_rows = 30,
+                                        .now_ms = 1700000000000,
+                                        .specs = &f->spec,
+                                        .specs_n = 1,
+                                        .nodes = &f->node,
+                                        .nodes_n = 1 };
         *state = f;
         return 0;
 }
@@ -139,7 +148,8 @@ static void published_files_are_keplers(void **state)
 /* From the bytes a client gets to watts: the same as the learner's. */
 static void published_models_predict_as_the_learner_does(void **state)
 {
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups), COMPONENT_PACKAGE };
+        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
+                                   COMPONENT_PACKAGE };
         const char *const columns[] = { "bpf_page_cache_hit", "cpu_cycles", "bpf_cpu_time_ms" };
         struct fixture *f = *state;
         struct model_archive *archive = NULL;
@@ -151,7 +161,8 @@ static void published_models_predict_as_the_learner_does(void **state)
         assert_int_equal(publish(f), 1);
         o = rapl_offer(f);
         learner_solve(&trainer_find(f->trainer, key)->learner, &w);
-        assert_int_equal(model_load_weight(o->weights_named, strlen(o->weights_named), NULL, &models[0], &f->e), 0);
+        assert_int_equal(
+                model_load_weight(o->weights_named, strlen(o->weights_named), NULL, &models[0], &f->e), 0);
         assert_int_equal(model_archive_unpack(o->archive, o->archive_size, &archive, &f->e), 0);
         assert_int_equal(model_load_archive(archive, &models[1], &f->e), 0);
         for (size_t m = 0; m < 2; m++) {

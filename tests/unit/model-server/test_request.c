@@ -69,12 +69,13 @@ static void requests_of_go_clients_are_read(void **state)
         struct model_request r;
 
         (void)state;
-        assert_int_equal(read_request("{" MIN ",\"source\":\"intel_rapl\",\"node_type\":0,\"weight\":true,"
-                                      "\"trainer_name\":\"SGDRegressorTrainer\",\"filter\":\"\",\"machine_spec\":"
-                                      "{\"vendor\":\"acme\",\"processor\":\"acme_z1\",\"cores\":8,\"chips\":1,"
-                                      "\"memory\":31,\"frequency\":3100,\"threads_per_core\":2}}",
-                                      &r),
-                         0);
+        assert_int_equal(
+                read_request("{" MIN ",\"source\":\"intel_rapl\",\"node_type\":0,\"weight\":true,"
+                             "\"trainer_name\":\"SGDRegressorTrainer\",\"filter\":\"\",\"machine_spec\":"
+                             "{\"vendor\":\"acme\",\"processor\":\"acme_z1\",\"cores\":8,\"chips\":1,"
+                             "\"memory\":31,\"frequency\":3100,\"threads_per_core\":2}}",
+                             &r),
+                0);
         assert_string_equal(r.source->name, "rapl-sysfs");
         assert_true(r.weight);
         assert_int_equal(r.node_type, 0);

@@ -20,8 +20,9 @@ struct fixture {
         json_t *body;
 };
 
-#define WEIGHT "{\"package\":{\"All_Weights\":{\"Bias_Weight\":1,\"Categorical_Variables\":{}," \
-               "\"Numerical_Variables\":{\"bpf_cpu_time_ms\":{\"scale\":1,\"weight\":1}}}}}"
+#define WEIGHT                                                                                               \
+        "{\"package\":{\"All_Weights\":{\"Bias_Weight\":1,\"Categorical_Variables\":{},"                     \
+        "\"Numerical_Variables\":{\"bpf_cpu_time_ms\":{\"scale\":1,\"weight\":1}}}}}"
 
 static void write_text(const char *dir, const char *name, const char *text)
 {
@@ -32,15 +33,18 @@ static void write_text(const char *dir, const char *name, const char *text)
         assert_int_equal(file_write_atomic(path, text, strlen(text), 0644, NULL), 0);
 }
 
-static void add_model(const struct fixture *f, const char *group_path, const char *name, const char *class, double mae)
+static void add_model(const struct fixture *f, const char *group_path, const char *name, const char *class,
+                      double mae)
 {
         const char *group = strrchr(group_path, '/') + 1;
         char dir[512], metadata[512], zip[160];
 
         assert_true(snprintf(dir, sizeof(dir), "%s/%s/%s", f->dir, group_path, name) < 256);
         (void)snprintf(metadata, sizeof(metadata),
-                       "{\"model_name\":\"%s\",\"model_class\":\"%s\",\"mae\":%g,\"features\":[%s],\"abs_max_corr\":0.9}",
-                       name, class, mae, !strcmp(group, "BPFOnly") ? "\"bpf_cpu_time_ms\",\"bpf_page_cache_hit\"" : "\"x\"");
+                       "{\"model_name\":\"%s\",\"model_class\":\"%s\",\"mae\":%g,\"features\":[%s],\"abs_max_"
+                       "corr\":0.9}",
+                       name, class, mae,
+                       !strcmp(group, "BPFOnly") ? "\"bpf_cpu_time_ms\",\"bpf_page_cache_hit\"" : "\"x\"");
         write_text(dir, "metadata.json", metadata);
         write_text(dir, "weight.json", WEIGHT);
         (void)snprintf(zip, sizeof(zip), "%s.zip", name);
@@ -48,10 +52,11 @@ static void add_model(const struct fixture *f, const char *group_path, const cha
         write_text(dir, zip, "a zip");
 }
 
-#define INDEX                                                                                                  \
-        "{\"0\":{\"attrs\":{\"processor\":\"a\",\"cores\":4.0,\"chips\":1,\"memory\":8,\"frequency\":2000},"   \
-        "\"members\":[\"m\"]},\"1\":{\"attrs\":{\"processor\":\"b\",\"cores\":64,\"chips\":2,\"memory\":256,"   \
-        "\"frequency\":3000},\"members\":[\"m\"]},\"10\":{\"attrs\":{\"processor\":\"c\",\"cores\":16,"          \
+#define INDEX                                                                                                \
+        "{\"0\":{\"attrs\":{\"processor\":\"a\",\"cores\":4.0,\"chips\":1,\"memory\":8,\"frequency\":2000}," \
+        "\"members\":[\"m\"]},\"1\":{\"attrs\":{\"processor\":\"b\",\"cores\":64,\"chips\":2,\"memory\":"    \
+        "256,"                                                                                               \
+        "\"frequency\":3000},\"members\":[\"m\"]},\"10\":{\"attrs\":{\"processor\":\"c\",\"cores\":16,"      \
         "\"chips\":1,\"memory\":32,\"frequency\":3500},\"members\":[\"m\"]}}"
 
 static int setup(void **state)
@@ -98,8 +103,9 @@ static const char *answer(struct fixture *f, const char *more, bool irq, bool wa
         struct model_request r;
         char text[1024];
 
-        (void)snprintf(text, sizeof(text), "{\"metrics\":[\"bpf_page_cache_hit\",\"cpu_architecture\",%s"
-                                           "\"bpf_cpu_time_ms\"]%s}",
+        (void)snprintf(text, sizeof(text),
+                       "{\"metrics\":[\"bpf_page_cache_hit\",\"cpu_architecture\",%s"
+                       "\"bpf_cpu_time_ms\"]%s}",
                        irq ? "\"bpf_net_rx_irq\",\"bpf_net_tx_irq\",\"bpf_block_irq\"," : "", more);
         json_decref(f->body);
         f->body = NULL;
@@ -113,7 +119,7 @@ static const char *answer(struct fixture *f, const char *more, bool irq, bool wa
         return ret;
 }
 
-#define ABS    ",\"output_type\":\"AbsPower\""
+#define ABS             ",\"output_type\":\"AbsPower\""
 #define WEIGHT_OF(more) ABS ",\"weight\":true" more
 
 static void smallest_error_wins(void **state)
@@ -123,7 +129,8 @@ static void smallest_error_wins(void **state)
 
 static void weights_come_from_trainers_that_kepler_evaluates(void **state)
 {
-        assert_string_equal(answer(*state, WEIGHT_OF(""), false, false), "BPFOnly/LogarithmicRegressionTrainer_0/4");
+        assert_string_equal(answer(*state, WEIGHT_OF(""), false, false),
+                            "BPFOnly/LogarithmicRegressionTrainer_0/4");
 }
 
 static void trainer_is_matched_by_substring(void **state)
@@ -140,24 +147,30 @@ static void better_group_wins_when_its_features_are_there(void **state)
 
 static void node_type_is_kept_to(void **state)
 {
-        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":1"), false, false), "BPFOnly/SGDRegressorTrainer_1/7");
+        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":1"), false, false),
+                            "BPFOnly/SGDRegressorTrainer_1/7");
         assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":10"), false, false),
                             "BPFOnly/SGDRegressorTrainer_10/6");
 }
 
 static void unknown_node_type_falls_back_to_the_most_cores(void **state)
 {
-        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":77"), false, false), "BPFOnly/SGDRegressorTrainer_1/7");
-        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":77,\"loose_node_type\":false"), false, false), "none");
+        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":77"), false, false),
+                            "BPFOnly/SGDRegressorTrainer_1/7");
+        assert_string_equal(
+                answer(*state, WEIGHT_OF(",\"node_type\":77,\"loose_node_type\":false"), false, false),
+                "none");
 }
 
 static void machine_spec_finds_the_node_type(void **state)
 {
-        assert_string_equal(answer(*state, WEIGHT_OF(",\"machine_spec\":{\"processor\":\"b\",\"cores\":64}"), false, false),
+        assert_string_equal(answer(*state, WEIGHT_OF(",\"machine_spec\":{\"processor\":\"b\",\"cores\":64}"),
+                                   false, false),
                             "BPFOnly/SGDRegressorTrainer_1/7");
         /* With a node type the spec does not count. */
-        assert_string_equal(answer(*state, WEIGHT_OF(",\"node_type\":0,\"trainer_name\":\"SGD\",\"machine_spec\":"
-                                                     "{\"processor\":\"b\",\"cores\":64}"),
+        assert_string_equal(answer(*state,
+                                   WEIGHT_OF(",\"node_type\":0,\"trainer_name\":\"SGD\",\"machine_spec\":"
+                                             "{\"processor\":\"b\",\"cores\":64}"),
                                    false, false),
                             "BPFOnly/SGDRegressorTrainer_0/5");
 }
@@ -169,9 +182,11 @@ static void filter_means_what_it_says(void **state)
                             "BPFOnly/XgboostFitTrainer_0/1");
         assert_string_equal(answer(*state, ABS ",\"filter\":\"abs_max_corr:0.95\"", false, false), "none");
         assert_string_equal(answer(*state, ABS ",\"filter\":\"missing:1\"", false, false), "none");
-        assert_string_equal(answer(*state, ABS ",\"filter\":\"features:bpf_cpu_time_ms,bpf_page_cache_hit\"", false, false),
+        assert_string_equal(answer(*state, ABS ",\"filter\":\"features:bpf_cpu_time_ms,bpf_page_cache_hit\"",
+                                   false, false),
                             "BPFOnly/XgboostFitTrainer_0/1");
-        assert_string_equal(answer(*state, ABS ",\"filter\":\"features:bpf_cpu_time_ms\"", false, false), "none");
+        assert_string_equal(answer(*state, ABS ",\"filter\":\"features:bpf_cpu_time_ms\"", false, false),
+                            "none");
 }
 
 static void wattloop_archives_are_for_those_who_ask_for_them(void **state)
@@ -201,13 +216,14 @@ static void too_few_metrics_find_nothing(void **state)
 static void weight_replies_name_the_model_on_request(void **state)
 {
         struct fixture *f = *state;
-        const struct offer *o = pipeline_find(catalog_pipeline(f->catalog, 0), energy_source_find("rapl"), 0,
-                                              (int)(feature_group_find("BPFOnly") - feature_groups),
-                                              "SGDRegressorTrainer_0");
+        const struct offer *o =
+                pipeline_find(catalog_pipeline(f->catalog, 0), energy_source_find("rapl"), 0,
+                              (int)(feature_group_find("BPFOnly") - feature_groups), "SGDRegressorTrainer_0");
 
-        assert_string_equal(o->weights,
-                            "{\"package\": {\"All_Weights\": {\"Bias_Weight\": 1, \"Categorical_Variables\": {}, "
-                            "\"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 1, \"weight\": 1}}}}}");
+        assert_string_equal(
+                o->weights,
+                "{\"package\": {\"All_Weights\": {\"Bias_Weight\": 1, \"Categorical_Variables\": {}, "
+                "\"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 1, \"weight\": 1}}}}}");
         /* The index had 4.0 cores; Go decodes integers only. */
         assert_non_null(strstr(o->weights_named, "\"machine_spec\": {\"chips\": 1, \"cores\": 4, "));
         assert_non_null(strstr(o->weights_named, "\"mae\": 5"));
@@ -233,11 +249,13 @@ static char *best(struct fixture *f, struct best_query query)
 static void best_models_lists_winners_by_group(void **state)
 {
         assert_string_equal(best(*state, (struct best_query){ NULL, -1, -1, -1, NULL }),
-                            "{\"AbsPower\": {\"BPFIRQ\": \"SGDRegressorTrainer_0\", \"BPFOnly\": \"XgboostFitTrainer_0\"}, "
+                            "{\"AbsPower\": {\"BPFIRQ\": \"SGDRegressorTrainer_0\", \"BPFOnly\": "
+                            "\"XgboostFitTrainer_0\"}, "
                             "\"DynPower\": {\"BPFOnly\": \"SGDRegressorTrainer_0\"}}");
         assert_string_equal(best(*state, (struct best_query){ NULL, 0, 3, 1, NULL }),
                             "{\"AbsPower\": {\"BPFOnly\": \"SGDRegressorTrainer_1\"}}");
-        assert_string_equal(best(*state, (struct best_query){ NULL, 0, -1, -1, "mae:0.01" }), "{\"AbsPower\": {}}");
+        assert_string_equal(best(*state, (struct best_query){ NULL, 0, -1, -1, "mae:0.01" }),
+                            "{\"AbsPower\": {}}");
         assert_null(best(*state, (struct best_query){ energy_source_find("hmc"), -1, -1, -1, NULL }));
         (void)best(*state, (struct best_query){ NULL, 1, 0, -1, "mae:0" });
 }
@@ -253,7 +271,8 @@ static void broken_models_are_left_out(void **state)
         write_text(dir, "weight.json", "[]");
         catalog_unref(f->catalog);
         assert_int_equal(catalog_load(f->dir, "own", &f->catalog, NULL), 0);
-        assert_string_equal(answer(f, WEIGHT_OF(",\"trainer_name\":\"SGD\""), false, false), "BPFOnly/SGDRegressorTrainer_10/6");
+        assert_string_equal(answer(f, WEIGHT_OF(",\"trainer_name\":\"SGD\""), false, false),
+                            "BPFOnly/SGDRegressorTrainer_10/6");
 }
 
 int main(void)

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* An upload, as it came over the network: first byte odd: gzip. With low limits. */
+#include <stdint.h>
+
+#include "model-server/ingest/import.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static const struct import_settings settings = { { 1 << 20, 1000 }, 1000, 1u << PROVENANCE_MEASURED };
+
+/* One database for all inputs, so that they meet what others left. */
+static struct store *open_store(void)
+{
+        static const char *const names[] = { "", "-wal", "-shm", ".lock" };
+        static struct store *store;
+        char path[64];
+
+        if (store)
+                return store;
+        (void)snprintf(path, sizeof(path), "/tmp/wattloop-fuzz-%d.db", (int)getpid());
+        if (store_open(path, &store, NULL) < 0)
+                abort();
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) { /* the files go with the process */
+                (void)snprintf(path, sizeof(path), "/tmp/wattloop-fuzz-%d.db%s", (int)getpid(), names[i]);
+                (void)unlink(path);
+        }
+        return store;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+        CLEANUP(trainer_freep) struct trainer *trainer = NULL;
+        struct import_counts counts;
+        struct err e;
+
+        if (!size || trainer_new(&trainer, NULL) < 0)
+                return 0;
+        if (import_batch(open_store(), trainer, &settings, data + 1, size - 1, *data & 1, 1, &counts, &e) ==
+                    0 &&
+            counts.added + counts.duplicate + counts.ignored != counts.samples)
+                abort();
+        return 0;
+}
