@@ -477,7 +477,7 @@ int catalog_with(const struct catalog *old, struct pipeline *own, struct catalog
                 return r;
         c->pipelines[c->n++] = TAKE(p);
         for (size_t i = 0; i < old->n && c->n < CATALOG_PIPELINES_MAX; i++) {
-                if (!strcmp(old->pipelines[i]->name, own->name))
+                if (!strcmp(old->pipelines[i]->name, c->pipelines[0]->name))
                         continue;
                 (void)atomic_fetch_add(&old->pipelines[i]->references, 1);
                 c->pipelines[c->n++] = old->pipelines[i];
