@@ -572,7 +572,7 @@ static int choose_removal(struct store *s, int64_t now_ms, bool too_big, int64_t
                 if (!asked && (r = acknowledged(s, &sent, e)) < 0)
                         break;
                 asked = true;
-                if (id > sent && !too_big)
+                if (id >= sent && !too_big) /* the next batch begins with the totals of the last one sent */
                         break;
                 *ret_last = id;
                 *ret_unsent += id > sent;

@@ -84,16 +84,24 @@ CREATE TABLE retention (
 ) STRICT;
 INSERT INTO retention VALUES (1, 0, 0);
 
--- Deltas: what each entity used in each interval. An entity's first interval counts from zero.
+-- Deltas: what each entity used in each interval. An entity's first interval counts from zero; where retention removed
+-- what came before, the oldest interval left has no deltas (NULL).
 CREATE VIEW usage_delta AS
-SELECT i.interval_id, i.epoch_id, i.start_ms, i.end_ms, i.duration_ns, u.entity_id,
-       u.cpu_time_ns      - ifnull(lag(u.cpu_time_ns)      OVER w, 0) AS cpu_time_ns,
-       u.page_cache_pages - ifnull(lag(u.page_cache_pages) OVER w, 0) AS page_cache_pages,
-       u.net_tx_irq       - ifnull(lag(u.net_tx_irq)       OVER w, 0) AS net_tx_irq,
-       u.net_rx_irq       - ifnull(lag(u.net_rx_irq)       OVER w, 0) AS net_rx_irq,
-       u.block_irq        - ifnull(lag(u.block_irq)        OVER w, 0) AS block_irq,
-       u.cpu_cycles       - ifnull(lag(u.cpu_cycles)       OVER w, 0) AS cpu_cycles,
-       u.cpu_instructions - ifnull(lag(u.cpu_instructions) OVER w, 0) AS cpu_instructions,
-       u.cache_miss       - ifnull(lag(u.cache_miss)       OVER w, 0) AS cache_miss
-FROM usage u JOIN interval i USING (interval_id)
-WINDOW w AS (PARTITION BY i.epoch_id, u.entity_id ORDER BY i.interval_id);
+WITH left_over AS (
+    SELECT min(interval_id) AS interval_id FROM interval GROUP BY epoch_id
+), total AS (
+    SELECT i.interval_id, i.epoch_id, i.start_ms, i.end_ms, i.duration_ns, u.*,
+           CASE WHEN i.measured_ns > i.duration_ns AND i.interval_id IN left_over THEN NULL ELSE 0 END AS base
+    FROM usage u JOIN interval i USING (interval_id)
+)
+SELECT interval_id, epoch_id, start_ms, end_ms, duration_ns, entity_id,
+       cpu_time_ns      - ifnull(lag(cpu_time_ns) OVER w, base) AS cpu_time_ns,
+       page_cache_pages - ifnull(lag(page_cache_pages) OVER w, base) AS page_cache_pages,
+       net_tx_irq       - ifnull(lag(net_tx_irq) OVER w, base) AS net_tx_irq,
+       net_rx_irq       - ifnull(lag(net_rx_irq) OVER w, base) AS net_rx_irq,
+       block_irq        - ifnull(lag(block_irq) OVER w, base) AS block_irq,
+       cpu_cycles       - ifnull(lag(cpu_cycles) OVER w, base) AS cpu_cycles,
+       cpu_instructions - ifnull(lag(cpu_instructions) OVER w, base) AS cpu_instructions,
+       cache_miss       - ifnull(lag(cache_miss) OVER w, base) AS cache_miss
+FROM total
+WINDOW w AS (PARTITION BY epoch_id, entity_id ORDER BY interval_id);
