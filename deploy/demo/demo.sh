@@ -240,7 +240,7 @@ busy_percent() {
         sleep 1
         b=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
         awk -v a="$a" -v b="$b" 'BEGIN { split(a, x); split(b, y); t = y[1] - x[1] + y[2] - x[2];
-                printf "%d\n", t > 0 ? 100 * (y[1] - x[1]) / t : 0 }'
+                printf "%d\n", (t > 0 ? 100 * (y[1] - x[1]) / t : 0) }'
 }
 
 push() {

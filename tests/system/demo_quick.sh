@@ -7,7 +7,7 @@ dir=$(tmpdir)
 passes="the demo passes: record, upload, train, publish, refresh, estimate"
 
 busy=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat; sleep 2; awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
-busy=$(awk '{ b[NR] = $1; i[NR] = $2 } END { t = b[2] - b[1] + i[2] - i[1]; printf "%d", t > 0 ? 100 * (b[2] - b[1]) / t : 0 }' <<<"$busy")
+busy=$(awk '{ b[NR] = $1; i[NR] = $2 } END { t = b[2] - b[1] + i[2] - i[1]; printf "%d", (t > 0 ? 100 * (b[2] - b[1]) / t : 0) }' <<<"$busy")
 if [ "$busy" -gt 40 ]; then
         skip "$passes" "other programs keep this machine $busy % busy, so its power hardly varies"
         exit 0
