@@ -76,6 +76,31 @@ UNUSED static const char *own_id(void)
         return id;
 }
 
+/* What a skipped or failed test leaves behind is put away at exit. */
+#define LEFT_MAX 64
+static struct {
+        char cgroups[LEFT_MAX][PATH_MAX];
+        pid_t children[LEFT_MAX];
+        int n_cgroups, n_children;
+} left;
+
+UNUSED static void cgroup_remove(const char *path)
+{
+        for (int i = 0; i < 100 && rmdir(path) < 0 && errno == EBUSY; i++)
+                (void)usleep(20000); /* the last process is still leaving */
+}
+
+static void put_away(void)
+{
+        for (int i = 0; i < left.n_children; i++)
+                if (waitpid(left.children[i], NULL, WNOHANG) == 0) { /* still ours, still there */
+                        (void)kill(left.children[i], SIGKILL);
+                        (void)waitpid(left.children[i], NULL, 0);
+                }
+        for (int i = 0; i < left.n_cgroups; i++)
+                cgroup_remove(left.cgroups[i]);
+}
+
 /* A fresh cgroup, "<prefix><own_id()><suffix>"; false when this machine or this user cannot. */
 UNUSED static bool cgroup_make(const char *controller, const char *prefix, const char *suffix,
                                char ret[PATH_MAX])
@@ -86,13 +111,13 @@ UNUSED static bool cgroup_make(const char *controller, const char *prefix, const
                 return false;
         if (snprintf(ret, PATH_MAX, "%s/%s%s%s", mount, prefix, own_id(), suffix) >= PATH_MAX)
                 return false;
-        return mkdir(ret, 0755) == 0 || errno == EEXIST;
-}
-
-UNUSED static void cgroup_remove(const char *path)
-{
-        for (int i = 0; i < 100 && rmdir(path) < 0 && errno == EBUSY; i++)
-                (void)usleep(20000); /* the last process is still leaving */
+        if (mkdir(ret, 0755) < 0)
+                return errno == EEXIST;
+        if (!left.n_cgroups && !left.n_children)
+                (void)atexit(put_away);
+        if (left.n_cgroups < LEFT_MAX)
+                (void)snprintf(left.cgroups[left.n_cgroups++], PATH_MAX, "%s", ret);
+        return true;
 }
 
 UNUSED static void cgroup_enter(const char *path)
@@ -132,6 +157,10 @@ UNUSED static struct child child_start(const char *cgroup, void (*work)(void *),
                         work(arg);
                 _exit(0);
         }
+        if (!left.n_cgroups && !left.n_children)
+                (void)atexit(put_away);
+        if (left.n_children < LEFT_MAX)
+                left.children[left.n_children++] = c.pid;
         (void)close(fds[0]);
         c.go = fds[1];
         (void)usleep(20000); /* let it arrive in its cgroup */
