@@ -18,7 +18,6 @@
 
 #define WARN_PERIOD_NS      (60 * NS_PER_S) /* a warning that repeats is said once a minute */
 #define SENSORS_INTERVAL_MS 1000
-#define WRAP_RISK_MS        120000 /* a 262 kJ RAPL counter wraps in this time at 2 kW */
 
 struct collector {
         const struct options *options;
@@ -32,6 +31,7 @@ struct collector {
         struct buf text; /* of /metrics */
         struct log_limit feature_warning, power_warning, store_warning;
         int timer_fd, signal_fd;
+        int guard_fd; /* between samples that are far apart; -1: they are not */
 };
 
 static void collector_done(struct collector *c)
@@ -43,6 +43,7 @@ static void collector_done(struct collector *c)
         buf_done(&c->text);
         closep(&c->timer_fd);
         closep(&c->signal_fd);
+        closep(&c->guard_fd);
 }
 
 static void warn_limited(struct log_limit *limit, const char *what, const struct err *e)
@@ -239,11 +240,20 @@ static void on_timer(struct collector *c)
         tick(c);
 }
 
+static void on_guard(struct collector *c)
+{
+        uint64_t expired;
+
+        if (read(c->guard_fd, &expired, sizeof(expired)) == (ssize_t)sizeof(expired))
+                sampler_guard(c->sampler);
+}
+
 static int loop(struct collector *c, struct err *e)
 {
         for (;;) {
                 struct pollfd fds[] = { { .fd = c->signal_fd, .events = POLLIN },
                                         { .fd = c->timer_fd, .events = POLLIN },
+                                        { .fd = c->guard_fd, .events = POLLIN },
                                         { .fd = c->server ? server_fd(c->server) : -1, .events = POLLIN } };
 
                 if (poll(fds, ARRAY_SIZE(fds), c->server ? server_timeout_ms(c->server) : -1) < 0) {
@@ -253,6 +263,8 @@ static int loop(struct collector *c, struct err *e)
                 }
                 if (fds[0].revents)
                         return 0;
+                if (fds[2].revents)
+                        on_guard(c);
                 if (fds[1].revents)
                         on_timer(c);
                 if (c->server)
@@ -262,21 +274,20 @@ static int loop(struct collector *c, struct err *e)
 
 static int run_run(const void *options, int argc, char **argv)
 {
-        struct collector c = { .options = options, .timer_fd = -1, .signal_fd = -1 };
+        struct collector c = { .options = options, .timer_fd = -1, .signal_fd = -1, .guard_fd = -1 };
         struct err e = { 0 };
         int r;
 
         (void)argc;
         (void)argv;
         buf_init(&c.text, METRICS_TEXT_MAX);
-        if (c.options->interval_ms > WRAP_RISK_MS)
-                log_warning("sampling.interval is over 2 minutes: a RAPL counter may wrap unseen on a large "
-                            "machine");
         r = open_signals(&c.signal_fd, &e);
         if (r == 0)
                 r = set_up(&c, &e);
         if (r == 0)
                 r = open_timer(c.options->interval_ms, &c.timer_fd, &e);
+        if (r == 0 && c.options->interval_ms > POWER_GUARD_MS)
+                r = open_timer(POWER_GUARD_MS, &c.guard_fd, &e);
         if (r == 0)
                 r = loop(&c, &e);
         if (r < 0)
@@ -295,7 +306,7 @@ static int sample_twice(struct sampler *s, struct window *w, long long interval_
 {
         CLEANUP(closep) int timer_fd = -1;
         struct pollfd timer = { .events = POLLIN };
-        int failed = 0, r;
+        int failed = 0, ready, r;
 
         r = open_timer(interval_ms, &timer_fd, e);
         if (r == 0)
@@ -304,9 +315,12 @@ static int sample_twice(struct sampler *s, struct window *w, long long interval_
                 return r;
         window_start(w, ret->wall_ms);
         timer.fd = timer_fd;
-        while (poll(&timer, 1, -1) < 0)
-                if (errno != EINTR)
+        while ((ready = poll(&timer, 1, POWER_GUARD_MS)) <= 0) {
+                if (ready == 0)
+                        sampler_guard(s);
+                else if (errno != EINTR)
                         return err_sys(e, "poll");
+        }
         r = sampler_read(s, ret, &failed, e);
         if (r == 0 && failed)
                 log_warning("no power from a source: %s", e->text);

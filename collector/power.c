@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <linux/magic.h>
+#include <stdarg.h>
 #include <string.h>
 #include <sys/vfs.h>
 
@@ -30,6 +31,21 @@ const struct power_source_ops *power_source_find(const char *name)
         return NULL;
 }
 
+void power_note(struct power_notes *notes, const char *source, const char *sensor, const char *fmt, ...)
+{
+        struct power_note *note;
+        va_list ap;
+
+        if (!notes || notes->n == POWER_NOTES_MAX)
+                return;
+        note = &notes->items[notes->n++];
+        (void)snprintf(note->source, sizeof(note->source), "%s", source);
+        (void)snprintf(note->sensor, sizeof(note->sensor), "%s", sensor);
+        va_start(ap, fmt);
+        (void)vsnprintf(note->why, sizeof(note->why), fmt, ap);
+        va_end(ap);
+}
+
 static bool has_source(const struct power_set *set, const struct power_source_ops *ops)
 {
         for (size_t i = 0; i < set->n; i++)
@@ -38,17 +54,32 @@ static bool has_source(const struct power_set *set, const struct power_source_op
         return false;
 }
 
+/* The source that already reads what `ops` would read, or NULL. */
+static const char *taken_by(const struct power_set *set, const struct power_source_ops *ops)
+{
+        for (size_t i = 0; ops->group && i < set->n; i++)
+                if (set->states[i].source && set->states[i].ops->group &&
+                    !strcmp(set->states[i].ops->group, ops->group))
+                        return set->states[i].ops->name;
+        return NULL;
+}
+
 /* Opens one more source, unless it is there already. */
 static void open_source(struct power_set *set, const struct power_source_ops *ops,
                         const struct power_source_options *options, bool fallback)
 {
         struct power_state *s = &set->states[set->n];
+        const char *taken;
 
         if (!ops || set->n == POWER_SOURCES_MAX || has_source(set, ops))
                 return;
         s->ops = ops;
         s->fallback = fallback;
-        s->result = ops->open(options, &s->source, &s->error);
+        taken = taken_by(set, ops);
+        if (taken)
+                s->result = err_set(&s->error, -ENOENT, "%s is used instead", taken);
+        else
+                s->result = ops->open(options, &s->source, &s->error);
         if (s->result < 0)
                 s->source = NULL;
         set->n++;
@@ -57,11 +88,14 @@ static void open_source(struct power_set *set, const struct power_source_ops *op
 void power_open(const char *const *names, size_t n, const struct power_source_options *options,
                 struct power_set *ret)
 {
+        struct power_source_options with_notes = *options;
+
         memset(ret, 0, sizeof(*ret));
+        with_notes.notes = &ret->notes;
         for (size_t i = 0; i < n; i++)
-                open_source(ret, power_source_find(names[i]), options, false);
+                open_source(ret, power_source_find(names[i]), &with_notes, false);
         if (!power_usable(ret) && (*options->estimator_socket || *options->estimate_weight))
-                open_source(ret, &power_source_estimate, options, true);
+                open_source(ret, &power_source_estimate, &with_notes, true);
 }
 
 size_t power_usable(const struct power_set *set)
@@ -97,6 +131,13 @@ int power_read(struct power_set *set, const struct power_context *context,
         set->errors += (uint64_t)failed;
         *ret_failed = failed;
         return n;
+}
+
+void power_poll(struct power_set *set, uint64_t ns)
+{
+        for (size_t i = 0; i < set->n; i++)
+                if (set->states[i].source && set->states[i].ops->poll)
+                        set->states[i].ops->poll(set->states[i].source, ns);
 }
 
 void power_close(struct power_set *set)

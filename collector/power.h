@@ -35,8 +35,22 @@ struct power_context {
         const bool *measured;       /* [FEATURE_N]: false: NULL */
 };
 
+/* A sensor that is there but is not used, and why. */
+#define POWER_NOTES_MAX 64
+struct power_note {
+        char source[SENSOR_TEXT_MAX], sensor[2 * SENSOR_TEXT_MAX], why[160];
+};
+struct power_notes {
+        struct power_note items[POWER_NOTES_MAX];
+        size_t n;
+};
+/* `notes` may be NULL; what is over the limit is left out. */
+void power_note(struct power_notes *notes, const char *source, const char *sensor, const char *fmt, ...)
+        PRINTF(4, 5);
+
 struct power_source;
 struct power_source_options {
+        struct power_notes *notes; /* for open() to fill; may be NULL */
         const char *sysfs_root;
         const char *procfs_root;
         const char *estimator_socket;       /* estimate: unix socket; "" unset */
@@ -46,6 +60,9 @@ struct power_source_options {
 
 struct power_source_ops {
         const char *name; /* "rapl", "acpi", "estimate" */
+        /* "rapl", "platform" or NULL. Sources of one group read the same thing in different ways: only the
+         * first of the list that can be opened is used. */
+        const char *group;
         /* -ENOENT: no such sensor here (normal on most machines); -EACCES and others: there, but refused. */
         int (*open)(const struct power_source_options *options, struct power_source **ret, struct err *e);
         /* Fill at most SENSORS_MAX readings; returns how many, or a negative errno when the source as a whole
@@ -54,7 +71,11 @@ struct power_source_ops {
         int (*read)(struct power_source *source, const struct power_context *context,
                     struct power_reading *ret, struct err *e);
         void (*close)(struct power_source *source);
+        /* Called between two reads that are more than POWER_GUARD_MS apart, with the time since the last poll
+         * or read: a look at counters that could wrap unseen. NULL: not needed. */
+        void (*poll)(struct power_source *source, uint64_t ns);
 };
+#define POWER_GUARD_MS 10000
 extern const struct power_source_ops power_source_rapl;     /* rapl.c */
 extern const struct power_source_ops power_source_acpi;     /* acpi.c */
 extern const struct power_source_ops power_source_estimate; /* estimate.c */
@@ -63,7 +84,7 @@ extern const struct power_source_ops power_source_estimate; /* estimate.c */
 enum provenance power_path_provenance(const char *path);
 
 /* power.c: the sources that a machine has. */
-#define POWER_SOURCES_MAX 4
+#define POWER_SOURCES_MAX 8
 struct power_state {
         const struct power_source_ops *ops;
         struct power_source *source; /* NULL: not opened */
@@ -73,6 +94,7 @@ struct power_state {
 };
 struct power_set {
         struct power_state states[POWER_SOURCES_MAX];
+        struct power_notes notes;
         size_t n;
         uint64_t errors; /* reads of a whole source that failed */
 };
@@ -87,4 +109,5 @@ size_t power_usable(const struct power_set *set);
  * words of the last one that did. */
 int power_read(struct power_set *set, const struct power_context *context,
                struct power_reading ret[SENSORS_MAX], int *ret_failed, struct err *e);
+void power_poll(struct power_set *set, uint64_t ns);
 void power_close(struct power_set *set);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* RAPL through the powercap tree: <sysfs_root>/class/powercap/intel-rapl:N and its sub-zones. Zones are known
- * by their names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot
- * be read for a moment is a gap, and the next good reading carries the energy of the gap as well, so that
- * totals stay exact; a counter that was reset loses its gap. Files are opened anew each time, because a zone
- * may vanish and return, and a simulated tree may replace them by rename. */
+/* RAPL through the powercap tree: <sysfs_root>/class/powercap/intel-rapl:N and its sub-zones
+ * (Documentation/power/powercap/powercap.rst, drivers/powercap/intel_rapl_common.c). Zones are known by their
+ * names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot be read
+ * for a moment is a gap, and the next good reading carries the energy of the gap as well, so that totals stay
+ * exact; a counter that was reset loses its gap. Files are opened anew each time, because a zone may vanish
+ * and return, and a simulated tree may replace them by rename. */
 #include "collector/power.h"
 
 #include <ctype.h>
@@ -12,13 +13,11 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
-#include "common/clock.h"
+#include "collector/counter.h"
+#include "collector/processor.h"
 #include "common/file.h"
 
 #define RAPL_DEPTH_MAX 3
-/* No zone draws more: a counter that went down counts as wrapped only when that implies less than this, else
- * as reset. Also bounds the gap that a zone can bridge before it may have wrapped unseen. */
-#define RAPL_WATTS_MAX 2000.0
 
 struct rapl_zone {
         char dir[PATH_MAX];
@@ -27,15 +26,18 @@ struct rapl_zone {
         char component[SENSOR_TEXT_MAX];
         char unit[SENSOR_TEXT_MAX];
         enum provenance provenance;
-        unsigned long long range_uj; /* the counter's largest value; 0 unknown */
-        unsigned long long last_uj;
-        bool based;          /* last_uj is a reading */
-        uint64_t elapsed_ns; /* since last_uj was read */
+        struct counter counter;       /* in microjoules */
+        const struct rapl_zone *twin; /* a zone that shows the same counter and is read instead; or NULL */
+        /* of the last look */
+        unsigned long long now_uj;
+        int error;
+        enum counter_step step;
 };
 
 struct power_source {
         struct rapl_zone *zones[SENSORS_MAX]; /* owned */
         int n;
+        uint64_t polled_ns; /* the part of the running interval that polls have covered */
 };
 
 static void rapl_close(struct power_source *s)
@@ -66,6 +68,7 @@ static bool is_rapl_name(const char *name)
 static int add_zone(struct power_source *s, const char *dir, const char *id)
 {
         CLEANUP(freep) struct rapl_zone *z = NULL;
+        unsigned long long range_uj = 0;
         char path[PATH_MAX];
 
         if (s->n == SENSORS_MAX || strlen(id) >= SENSOR_TEXT_MAX || find_zone(s, id))
@@ -80,8 +83,9 @@ static int add_zone(struct power_source *s, const char *dir, const char *id)
             file_read_small(AT_FDCWD, path, z->name, sizeof(z->name)) <= 0)
                 return 0; /* no zone */
         if (path_join(path, sizeof(path), dir, "max_energy_range_uj") < 0 ||
-            file_read_u64(AT_FDCWD, path, &z->range_uj) < 0)
-                z->range_uj = 0;
+            file_read_u64(AT_FDCWD, path, &range_uj) < 0)
+                range_uj = 0;
+        z->counter = (struct counter){ .count_uj = 1, .modulus = range_uj };
         s->zones[s->n++] = TAKE(z);
         return 0;
 }
@@ -124,8 +128,8 @@ static const char *package_unit(const struct rapl_zone *z)
         return !strncmp(z->name, "package-", n) && isdigit((unsigned char)z->name[n]) ? z->name + n : NULL;
 }
 
-/* What a zone measures, from its name; false for a zone that we have no word for. */
-static bool name_zone(const struct power_source *s, struct rapl_zone *z)
+/* What a zone measures, from its name; else why it is not used. */
+static const char *name_zone(const struct power_source *s, const struct processor *cpu, struct rapl_zone *z)
 {
         static const char *const parts[] = { "core", "uncore", "dram" };
         const struct rapl_zone *parent = parent_of(s, z);
@@ -139,10 +143,12 @@ static bool name_zone(const struct power_source *s, struct rapl_zone *z)
                 if (!strcmp(z->name, parts[i]) && parent && package_unit(parent))
                         component = parts[i], unit = package_unit(parent);
         if (!component)
-                return false;
+                return "the meaning of this zone is not known";
+        if (cpu->amd && !strcmp(component, "core"))
+                return "on this processor it counts one core only, not the socket's";
         (void)snprintf(z->component, sizeof(z->component), "%s", component);
         (void)snprintf(z->unit, sizeof(z->unit), "%s", unit);
-        return true;
+        return NULL;
 }
 
 /* Two zones of one name (dies before Linux 5.3 told them apart, psys of two sockets) must not share a series.
@@ -170,14 +176,19 @@ static int compare_zones(const void *a, const void *b)
 }
 
 /* Keep the zones that mean something to us, in a stable order. */
-static void name_zones(struct power_source *s)
+static void name_zones(struct power_source *s, const struct processor *cpu, struct power_notes *notes)
 {
         int kept = 0;
 
         qsort(s->zones, (size_t)s->n, sizeof(s->zones[0]), compare_zones);
-        for (int i = 0; i < s->n; i++)
-                if (!name_zone(s, s->zones[i]))
-                        s->zones[i]->component[0] = '\0';
+        for (int i = 0; i < s->n; i++) {
+                const char *why = name_zone(s, cpu, s->zones[i]);
+
+                if (!why)
+                        continue;
+                s->zones[i]->component[0] = '\0';
+                power_note(notes, "rapl", s->zones[i]->name, "%s: %s", s->zones[i]->id, why);
+        }
         for (int i = 0; i < s->n; i++) {
                 if (s->zones[i]->component[0])
                         s->zones[kept++] = s->zones[i];
@@ -188,60 +199,100 @@ static void name_zones(struct power_source *s)
         make_units_unique(s);
 }
 
-/* A RAPL that a hypervisor shows is derived from CPU time, not measured. */
-static bool under_hypervisor(const char *procfs_root)
+static int read_energy(const struct rapl_zone *z, unsigned long long *ret_uj)
 {
-        CLEANUP(fclosep) FILE *f = NULL;
-        char path[PATH_MAX], line[4096];
+        char path[PATH_MAX];
+        int r = path_join(path, sizeof(path), z->dir, "energy_uj");
 
-        if (path_join(path, sizeof(path), procfs_root, "cpuinfo") < 0 || !(f = fopen(path, "re")))
-                return false;
-        while (fgets(line, sizeof(line), f))
-                if (!strncmp(line, "flags", 5))
-                        return strstr(line, " hypervisor") != NULL;
+        return r < 0 ? r : file_read_u64(AT_FDCWD, path, ret_uj);
+}
+
+/* ---- dies that show one counter ---- */
+
+/* Read between two readings of the other, a twin shows a value between theirs. Two tries, because the counter
+ * may wrap just then. False also when one of them cannot be read. */
+static bool shows_the_same(const struct rapl_zone *a, const struct rapl_zone *b)
+{
+        for (int i = 0; i < 2; i++) {
+                unsigned long long before, value, after;
+
+                if (read_energy(a, &before) < 0 || read_energy(b, &value) < 0 || read_energy(a, &after) < 0)
+                        return false;
+                if (before <= value && value <= after)
+                        return true;
+        }
         return false;
 }
 
-static int energy_path(const struct rapl_zone *z, char ret[PATH_MAX])
+/* Zones of the same part of the same socket, on different dies. */
+static bool are_dies(const struct rapl_zone *a, const struct rapl_zone *b)
 {
-        return path_join(ret, PATH_MAX, z->dir, "energy_uj");
+        size_t socket = strspn(a->unit, "0123456789");
+
+        return !strcmp(a->component, b->component) && !strncmp(a->unit, b->unit, socket) &&
+               !strncmp(a->unit + socket, "-die-", 5) && !strncmp(b->unit + socket, "-die-", 5);
 }
 
-/* At least one counter must be readable; which one is not is told by its readings. */
-static int check_access(struct power_source *s, const char *procfs_root, struct err *e)
+/* Kernels before 6.12 have a zone for each die of an AMD socket, but all of them show the socket's counter:
+ * taken for dies they would count its energy several times. */
+static void find_twins(struct power_source *s, struct power_notes *notes)
 {
-        bool virtual = under_hypervisor(procfs_root);
-        int readable = 0, refused = -ENOENT;
-        char path[PATH_MAX];
+        for (int i = 0; i < s->n; i++) {
+                struct rapl_zone *z = s->zones[i];
+
+                for (int j = 0; j < i && !z->twin; j++)
+                        if (!s->zones[j]->twin && are_dies(s->zones[j], z) && shows_the_same(s->zones[j], z))
+                                z->twin = s->zones[j];
+                if (z->twin)
+                        power_note(notes, "rapl", z->name, "%s shows the same counter as %s", z->id,
+                                   z->twin->id);
+        }
+}
+
+/* Twins that part are none: what they have counted since the start is then told. */
+static void check_twin(struct rapl_zone *z)
+{
+        unsigned long long uj;
+
+        if (z->twin && z->error == 0 && read_energy(z->twin, &uj) == 0 && !shows_the_same(z->twin, z))
+                z->twin = NULL;
+}
+
+/* ---- opening ---- */
+
+/* At least one counter must be readable; which one is not is told by its readings. */
+static int check_access(struct power_source *s, const struct processor *cpu, struct err *e)
+{
+        const struct rapl_zone *refused = NULL;
+        int readable = 0, error = -ENOENT;
 
         for (int i = 0; i < s->n; i++) {
                 struct rapl_zone *z = s->zones[i];
                 unsigned long long uj;
-                int r = energy_path(z, path);
+                int r = read_energy(z, &uj);
 
-                if (r == 0)
-                        r = file_read_u64(AT_FDCWD, path, &uj);
-                z->provenance = power_path_provenance(path);
-                if (z->provenance == PROVENANCE_MEASURED && virtual)
-                        z->provenance = PROVENANCE_VIRTUAL;
+                z->provenance = power_path_provenance(z->dir);
+                if (z->provenance == PROVENANCE_MEASURED && cpu->hypervisor)
+                        z->provenance = PROVENANCE_VIRTUAL; /* made up from CPU time */
                 if (r < 0)
-                        refused = r;
+                        error = r, refused = z;
                 else
                         readable++;
         }
-        if (readable)
+        if (readable || !refused)
                 return 0;
-        if (refused == -EACCES || refused == -EPERM)
+        if (error == -EACCES || error == -EPERM)
                 return err_set(e, -EACCES,
-                               "'%s' may be read by root only: run as root, or give the collector's "
-                               "group read access to it",
-                               path);
-        return err_set(e, refused, "cannot read '%s': %s", path, strerror(-refused));
+                               "'%.150s/energy_uj' may be read by root only: run as root, or give the "
+                               "collector's group read access to it",
+                               refused->dir);
+        return err_set(e, error, "cannot read '%.150s/energy_uj': %s", refused->dir, strerror(-error));
 }
 
 static int rapl_open(const struct power_source_options *options, struct power_source **ret, struct err *e)
 {
         CLEANUP(rapl_closep) struct power_source *s = NULL;
+        struct processor cpu;
         char base[PATH_MAX];
         int r;
 
@@ -254,84 +305,96 @@ static int rapl_open(const struct power_source_options *options, struct power_so
         r = walk(s, base, 0, e);
         if (r < 0)
                 return r;
-        name_zones(s);
+        processor_read(options->procfs_root, &cpu);
+        name_zones(s, &cpu, options->notes);
         if (s->n == 0)
                 return err_set(e, -ENOENT, "no RAPL zones in '%s'", base);
-        r = check_access(s, options->procfs_root, e);
+        r = check_access(s, &cpu, e);
         if (r < 0)
                 return r;
+        find_twins(s, options->notes);
         *ret = TAKE(s);
         return 0;
 }
 
-/* Energy between two readings of a counter; negative errno when it cannot be known. */
-static int counter_delta(const struct rapl_zone *z, unsigned long long now_uj, double *ret_uj)
-{
-        double seconds = (double)z->elapsed_ns / 1e9, delta;
+/* ---- reading ---- */
 
-        if (now_uj >= z->last_uj) {
-                *ret_uj = (double)(now_uj - z->last_uj);
-                return 0;
+/* A reset (resume from suspend, a firmware's doing) resets all counters of a socket: of those that went down,
+ * one that was near its end only looks as if it had wrapped. */
+static bool socket_was_reset(const struct power_source *s, const struct rapl_zone *z)
+{
+        size_t socket = strspn(z->unit, "0123456789");
+
+        for (int i = 0; i < s->n; i++)
+                if (s->zones[i]->error == 0 && s->zones[i]->step == COUNTER_RESET &&
+                    !strncmp(s->zones[i]->unit, z->unit, socket) &&
+                    strspn(s->zones[i]->unit, "0123456789") == socket)
+                        return true;
+        return false;
+}
+
+/* Looks at all counters, first reading them one after the other. */
+static void look(struct power_source *s, uint64_t ns)
+{
+        for (int i = 0; i < s->n; i++) {
+                struct rapl_zone *z = s->zones[i];
+
+                counter_pass(&z->counter, ns);
+                z->error = read_energy(z, &z->now_uj);
+                if (z->error == 0)
+                        z->step = counter_judge(&z->counter, z->now_uj);
         }
-        if (z->last_uj > z->range_uj)
-                return -ENODATA; /* the range is unknown or wrong */
-        delta = (double)(z->range_uj - z->last_uj) + (double)now_uj;
-        if (seconds <= 0 || delta / 1e6 / seconds > RAPL_WATTS_MAX)
-                return -ENODATA; /* that was no wrap but a reset */
-        *ret_uj = delta;
-        return 0;
+        for (int i = 0; i < s->n; i++) {
+                struct rapl_zone *z = s->zones[i];
+
+                if (z->error < 0)
+                        continue;
+                if (z->step == COUNTER_WRAPPED && socket_was_reset(s, z))
+                        counter_advance(&z->counter, z->now_uj, COUNTER_RESET);
+                else
+                        counter_advance(&z->counter, z->now_uj, z->step);
+        }
 }
 
-/* After a gap the counter may have wrapped more than once. A single interval is trusted: the reader chose it.
- */
-static bool gap_too_long(const struct rapl_zone *z, uint64_t duration_ns)
+static void tell_zone(struct rapl_zone *z, struct power_reading *ret)
 {
-        return z->elapsed_ns > duration_ns && z->range_uj &&
-               (double)z->elapsed_ns / 1e9 * RAPL_WATTS_MAX > (double)z->range_uj / 1e6;
-}
-
-static void read_zone(struct rapl_zone *z, uint64_t duration_ns, struct power_reading *ret)
-{
-        unsigned long long now_uj = 0;
-        char path[PATH_MAX];
-        double delta_uj = 0;
-        int r = energy_path(z, path);
-
         (void)snprintf(ret->source, sizeof(ret->source), "rapl-sysfs");
         memcpy(ret->component, z->component, sizeof(ret->component));
         memcpy(ret->unit, z->unit, sizeof(ret->unit));
         ret->provenance = z->provenance;
         ret->idle_uj = -1;
+        ret->error = z->error;
+        if (z->error == 0)
+                ret->valid = counter_take(&z->counter, &ret->energy_uj, &ret->covered_ns);
+}
 
-        z->elapsed_ns += duration_ns;
-        if (r == 0)
-                r = file_read_u64(AT_FDCWD, path, &now_uj);
-        if (r < 0) {
-                ret->error = r;
-                return;
-        }
-        if (z->based && !gap_too_long(z, duration_ns) && counter_delta(z, now_uj, &delta_uj) == 0) {
-                ret->valid = true;
-                ret->energy_uj = delta_uj;
-                ret->covered_ns = z->elapsed_ns;
-        }
-        z->based = true;
-        z->last_uj = now_uj;
-        z->elapsed_ns = 0;
+static void rapl_poll(struct power_source *s, uint64_t ns)
+{
+        look(s, ns);
+        s->polled_ns += ns;
 }
 
 static int rapl_read(struct power_source *s, const struct power_context *context, struct power_reading *ret,
                      struct err *e)
 {
+        int n = 0;
+
         (void)e; /* a zone that fails is a gap, not a failure of the source */
-        for (int i = 0; i < s->n; i++)
-                read_zone(s->zones[i], context->duration_ns, &ret[i]);
-        return s->n;
+        look(s, context->duration_ns > s->polled_ns ? context->duration_ns - s->polled_ns : 0);
+        s->polled_ns = 0;
+        for (int i = 0; i < s->n; i++) {
+                check_twin(s->zones[i]);
+                if (!s->zones[i]->twin)
+                        tell_zone(s->zones[i], &ret[n++]);
+        }
+        return n;
 }
 
 const struct power_source_ops power_source_rapl = {
         .name = "rapl",
+        .group = "rapl",
         .open = rapl_open,
         .read = rapl_read,
         .close = rapl_close,
+        .poll = rapl_poll,
 };

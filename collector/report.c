@@ -153,7 +153,7 @@ static const char *why_not(const struct power_reading *reading)
 
 static int print_sensors_json(const struct power_set *power, const struct sample *sample)
 {
-        json_t *found = json_array(), *refused = json_array();
+        json_t *found = json_array(), *refused = json_array(), *unused = json_array();
 
         for (size_t i = 0; i < sample->n_readings; i++) {
                 const struct power_reading *reading = &sample->readings[i];
@@ -168,7 +168,14 @@ static int print_sensors_json(const struct power_set *power, const struct sample
                         (void)json_array_append_new(refused, json_pack("{s:s, s:s}", "source",
                                                                        power->states[i].ops->name, "error",
                                                                        power->states[i].error.text));
-        return print_json(json_pack("{s:o, s:o}", "sensors", found, "refused", refused));
+        for (size_t i = 0; i < power->notes.n; i++) {
+                const struct power_note *note = &power->notes.items[i];
+
+                (void)json_array_append_new(unused, json_pack("{s:s, s:s, s:s}", "source", note->source,
+                                                              "sensor", note->sensor, "why", note->why));
+        }
+        return print_json(
+                json_pack("{s:o, s:o, s:o}", "sensors", found, "refused", refused, "unused", unused));
 }
 
 int report_sensors(const struct power_set *power, const struct sample *sample, bool as_json)
@@ -190,5 +197,10 @@ int report_sensors(const struct power_set *power, const struct sample *sample, b
                 if (!power->states[i].source)
                         printf("%-10s not used: %s\n", power->states[i].ops->name,
                                power->states[i].error.text);
+        for (size_t i = 0; i < power->notes.n; i++) {
+                const struct power_note *note = &power->notes.items[i];
+
+                printf("%-10s %-21s not used: %s\n", note->source, note->sensor, note->why);
+        }
         return fflush(stdout) != 0 ? -EIO : 0;
 }

@@ -19,7 +19,8 @@ struct sampler {
         struct usage_set usage;
         bool measured[FEATURE_N];
         struct power_reading readings[SENSORS_MAX];
-        uint64_t last_ns; /* monotonic time of the last good read; 0: none yet */
+        uint64_t last_ns;  /* monotonic time of the last good read; 0: none yet */
+        uint64_t guard_ns; /* of the last look at counters in between */
 };
 
 /* Feature sources in the order in which `auto` tries them. */
@@ -173,8 +174,18 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
                                 .measured = s->measured,
                                 .readings = s->readings,
                                 .n_readings = (size_t)r };
-        s->last_ns = now_ns;
+        s->last_ns = s->guard_ns = now_ns;
         return 0;
+}
+
+void sampler_guard(struct sampler *s)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+
+        if (!s->last_ns)
+                return;
+        power_poll(&s->power, now_ns - s->guard_ns);
+        s->guard_ns = now_ns;
 }
 
 const char *sampler_feature_source(const struct sampler *s)

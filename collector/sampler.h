@@ -18,6 +18,10 @@ CLEANUP_DEFINE(struct sampler *, sampler_close);
  * ret_power_failed and its words in `e`; the sample is good all the same. */
 int sampler_read(struct sampler *sampler, struct sample *ret, int *ret_power_failed, struct err *e);
 
+/* A look at counters that could wrap unseen; to be called every POWER_GUARD_MS between reads further apart.
+ */
+void sampler_guard(struct sampler *sampler);
+
 const char *sampler_feature_source(const struct sampler *sampler); /* "bpf", "proc" */
 uint64_t sampler_dropped(const struct sampler *sampler);
 const struct power_set *sampler_power(const struct sampler *sampler);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include "tree.h"
 
 #define RANGE  262143328850ULL
@@ -35,7 +36,7 @@ static void write_energy(const char *dir, unsigned long long uj)
 
 static int try_open(struct power_source **ret, struct err *e)
 {
-        const struct power_source_options options = { .sysfs_root = tree, .procfs_root = "/proc" };
+        const struct power_source_options options = { .sysfs_root = tree, .procfs_root = tree };
 
         return rapl->open(&options, ret, e);
 }
@@ -140,7 +141,7 @@ static void dies_of_a_socket_are_kept_apart(void **state)
 
         (void)state;
         write_zone("intel-rapl:0", "package-0-die-0", 1);
-        write_zone("intel-rapl:1", "package-0-die-1", 1);
+        write_zone("intel-rapl:1", "package-0-die-1", 5000);
         write_zone("intel-rapl:1/intel-rapl:1:0", "dram", 1);
         write_zone("intel-rapl:2", "psys", 1);
         write_zone("intel-rapl:3", "psys", 1);
@@ -226,6 +227,58 @@ static void a_gap_in_which_the_counter_may_have_wrapped_is_lost(void **state)
         rapl->close(s);
 }
 
+static bool real_sysfs;
+enum provenance __real_power_path_provenance(const char *path);
+enum provenance __wrap_power_path_provenance(const char *path);
+
+enum provenance __wrap_power_path_provenance(const char *path)
+{
+        return real_sysfs ? PROVENANCE_MEASURED : __real_power_path_provenance(path);
+}
+
+static void rapl_that_a_hypervisor_shows_is_virtual(void **state)
+{
+        struct power_source *s;
+
+        (void)state;
+        real_sysfs = true;
+        write_zone("intel-rapl:0", "package-0", 1000);
+        tree_write("cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu msr\n");
+        s = open_tree();
+        assert_int_equal(read_after(s, 0), 1);
+        assert_int_equal(readings[0].provenance, PROVENANCE_MEASURED);
+        rapl->close(s);
+        tree_write("cpuinfo", "vendor_id\t: GenuineIntel\nflags\t\t: fpu hypervisor msr\n");
+        s = open_tree();
+        assert_int_equal(read_after(s, 0), 1);
+        assert_int_equal(readings[0].provenance, PROVENANCE_VIRTUAL);
+        rapl->close(s);
+        real_sysfs = false;
+}
+
+static void what_is_not_used_is_noted_with_the_reason(void **state)
+{
+        static struct power_set set;
+        const struct power_source_options options = {
+                .sysfs_root = tree, .procfs_root = tree, .estimator_socket = "", .estimate_weight = ""
+        };
+        static const char *const names[] = { "rapl", "acpi" };
+
+        (void)state;
+        write_zone("intel-rapl:0", "package-0", 1000);
+        write_zone("intel-rapl:0/intel-rapl:0:0", "core", 1000);
+        write_zone("intel-rapl:1", "mystery", 1000);
+        tree_write("cpuinfo", "vendor_id\t: AuthenticAMD\n");
+        power_open(names, 2, &options, &set);
+        assert_int_equal(power_usable(&set), 1);
+        assert_int_equal(set.notes.n, 2);
+        assert_string_equal(set.notes.items[0].sensor, "core");
+        assert_non_null(strstr(set.notes.items[0].why, "one core only"));
+        assert_string_equal(set.notes.items[1].sensor, "mystery");
+        assert_int_equal(set.states[1].result, -ENOENT);
+        power_close(&set);
+}
+
 static void counters_that_only_root_may_read_are_told_so(void **state)
 {
         struct power_source *s = NULL;
@@ -257,6 +310,8 @@ int main(void)
                 TEST(a_reset_counter_is_a_gap),
                 TEST(a_zone_that_vanishes_is_a_gap_and_catches_up),
                 TEST(a_gap_in_which_the_counter_may_have_wrapped_is_lost),
+                TEST(rapl_that_a_hypervisor_shows_is_virtual),
+                TEST(what_is_not_used_is_noted_with_the_reason),
                 TEST(counters_that_only_root_may_read_are_told_so),
         };
 
