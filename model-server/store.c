@@ -63,18 +63,25 @@ static const char *const sql[STATEMENTS] = {
         [TOUCH_SERIES] = "UPDATE series SET last_ms = ?2 WHERE series_id = ?1",
         [ADD_SAMPLE] = "INSERT INTO sample (series_id, ts_ms, value) VALUES (?1, ?2, ?3)"
                        " ON CONFLICT DO NOTHING",
-        /* A renamed node has more than one such series in an epoch. */
-        [GRID] = "WITH grid AS (SELECT series_id FROM series WHERE epoch_id = ?1"
-                 "   AND name = 'wattloop_node_measured_seconds_total')"
-                 " SELECT DISTINCT ts_ms FROM grid JOIN sample USING (series_id)"
-                 " WHERE ts_ms >= ifnull((SELECT max((SELECT max(ts_ms) FROM sample s"
-                 "   WHERE s.series_id = grid.series_id AND ts_ms < ?2)) FROM grid), ?2)"
-                 " ORDER BY ts_ms LIMIT ?3",
+        /* A renamed node has more than one such series in an epoch. Step by step, so that the cost is that of
+           what is asked for, however much comes after it. */
+        [GRID] = "WITH RECURSIVE grid AS MATERIALIZED (SELECT series_id FROM series WHERE epoch_id = ?1"
+                 "   AND name = 'wattloop_node_measured_seconds_total'),"
+                 " step (ts_ms) AS ("
+                 "   SELECT ifnull((SELECT max((SELECT max(ts_ms) FROM sample s"
+                 "       WHERE s.series_id = grid.series_id AND s.ts_ms < ?2)) FROM grid),"
+                 "     (SELECT min((SELECT min(ts_ms) FROM sample s"
+                 "       WHERE s.series_id = grid.series_id AND s.ts_ms >= ?2)) FROM grid))"
+                 "   UNION ALL SELECT (SELECT min((SELECT min(s.ts_ms) FROM sample s"
+                 "       WHERE s.series_id = grid.series_id AND s.ts_ms > step.ts_ms)) FROM grid)"
+                 "     FROM step WHERE step.ts_ms IS NOT NULL LIMIT ?3)"
+                 " SELECT ts_ms FROM step WHERE ts_ms IS NOT NULL",
         /* Energy that ended before the window matters too: a unit that is missing makes its meter incomplete.
-         */
+           Two look-ups, because an OR would read all series that the epoch ever had. */
         [WINDOW_SERIES] = "SELECT series_id, name, source FROM series WHERE epoch_id = ?1"
-                          " AND (last_ms >= ?2 OR (name >= 'kepler_node_' AND name < 'kepler_node`'))"
-                          " AND name <> 'wattloop_node' ORDER BY series_id",
+                          "   AND last_ms >= ?2 AND name <> 'wattloop_node'"
+                          " UNION SELECT series_id, name, source FROM series WHERE epoch_id = ?1"
+                          "   AND name >= 'kepler_node_' AND name < 'kepler_node`' ORDER BY series_id",
         [WINDOW_SAMPLES] = "SELECT ts_ms, value FROM sample WHERE series_id = ?1 AND ts_ms <= ?3"
                            " AND ts_ms >= ifnull((SELECT max(ts_ms) FROM sample WHERE series_id = ?1"
                            "   AND ts_ms <= ?2), ?2) ORDER BY ts_ms",

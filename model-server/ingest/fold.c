@@ -182,6 +182,8 @@ static bool make_row(const struct state *s, enum provenance provenance, const st
                     row->has_watts & 1u << m->component)
                         continue;
                 row->watts[m->component] = m->joules / row->seconds;
+                if (!(row->watts[m->component] <= ROW_WATTS_MAX)) /* also when it is not a number */
+                        continue;
                 row->has_watts |= 1u << m->component;
         }
         return row->has_watts;
@@ -198,6 +200,14 @@ static bool is_gap(const struct sample *a, const struct sample *b)
                measured > wall / FOLD_MEASURED_MIN;
 }
 
+static bool beyond_belief(const struct state *s, double seconds)
+{
+        for (int f = 0; f < FEATURE_N; f++)
+                if (!(s->deltas[f] / seconds <= ROW_FEATURE_MAX)) /* also when it is not a number */
+                        return true;
+        return false;
+}
+
 static int fold_interval(struct state *s, const struct sample *a, const struct sample *b, fold_fn fn,
                          void *arg, enum fold_verdict *verdict, struct err *e)
 {
@@ -206,7 +216,7 @@ static int fold_interval(struct state *s, const struct sample *a, const struct s
         add_interval(s, a->ts_ms, b->ts_ms); /* also for a gap: the cursors move */
         if (is_gap(a, b))
                 *verdict = FOLD_GAP;
-        else if (s->reset)
+        else if (s->reset || beyond_belief(s, b->value - a->value))
                 *verdict = FOLD_RESET;
         else if (s->incomplete)
                 *verdict = FOLD_INCOMPLETE;

@@ -8,7 +8,8 @@
  *   watts(c) = sum over packages and modes (joules_c(b) - joules_c(a)) / seconds
  *
  * A container without a sample at a or b has the total of its last one before; one that begins has its 0.
- * Energy is never carried: a component of which any unit has no sample at a or at b is left out of the row.
+ * Energy is never carried: a component of which any unit has no sample at a or at b is left out of the row, as
+ * is one of more than ROW_WATTS_MAX.
  */
 #pragma once
 
@@ -34,7 +35,7 @@ void fold_input_done(struct fold_input *in);
 enum fold_verdict {
         FOLD_ROW,
         FOLD_GAP,        /* not measured throughout */
-        FOLD_RESET,      /* a total went down */
+        FOLD_RESET,      /* a total went down, or up beyond belief */
         FOLD_INCOMPLETE, /* a container appears in mid-air: what came before is not here (yet) */
         FOLD_NO_POWER,   /* nothing to learn from */
         FOLD_NO_FEATURES,

@@ -236,7 +236,7 @@ int import_batch(struct store *store, struct trainer *trainer, const struct impo
 {
         CLEANUP(import_done)
         struct import im = { .store = store, .trainer = trainer, .settings = settings, .now_ms = now_ms };
-        int r = store_begin(store, e);
+        int r = from_store(store_begin(store, e));
 
         if (r < 0)
                 return r;
@@ -290,7 +290,7 @@ int import_restore(struct store *store, struct trainer *trainer, unsigned int ac
                 return r;
         if (!strcmp(known.size ? known.data : "", words.size ? words.data : "")) {
                 r = store_load_learners(store, trainer, e);
-                if (r != -EPROTO)
+                if (r != -EPROTO && r != -EBADMSG) /* the rows are the truth, whatever became of the states */
                         return r;
         }
         trainer_clear(trainer);

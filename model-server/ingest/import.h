@@ -28,5 +28,5 @@ int import_batch(struct store *store, struct trainer *trainer, const struct impo
                  struct err *e);
 
 /* At start: load the learners, or learn all stored rows again when the accepted provenances or the states'
- * version changed. Returns 1 when it learned again. */
+ * version changed, or a state is damaged. Returns 1 when it learned again. */
 int import_restore(struct store *store, struct trainer *trainer, unsigned int accepted, struct err *e);

@@ -9,7 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <cmocka.h>
+
+#include <sqlite3.h>
 
 #include "common/file.h"
 #include "model-server/ingest/import.h"
@@ -317,6 +320,89 @@ static void full_disk_stores_nothing_and_heals(void **state)
         assert_int_equal(learned_rows(f), 8000);
 }
 
+/* Beside the server, which is closed for that. */
+static void edit(struct fixture *f, const char *sql)
+{
+        sqlite3 *db;
+
+        store_close(f->store);
+        f->store = NULL;
+        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_close(db), SQLITE_OK);
+        reopen(f);
+}
+
+static void damaged_learners_are_made_again_from_the_rows(void **state)
+{
+        struct fixture *f = *state;
+        struct weights before, after;
+
+        import_range(f, 0, 50, "rapl-sysfs");
+        before = solved(f);
+        edit(f, "UPDATE learner SET state = zeroblob(100)");
+        assert_int_equal(learned_rows(f), 50);
+        after = solved(f);
+        assert_memory_equal(&before, &after, sizeof(before));
+}
+
+static double leap(int i)
+{
+        return i == 30 ? 1e308 : i == 31 ? 7e307 : cpu_rate(i);
+}
+
+static void totals_beyond_belief_leave_rows_and_learners_sound(void **state)
+{
+        struct fixture *f = *state;
+        struct buf batch;
+
+        make_batch(&batch, 0, 50, "rapl-sysfs", true);
+        write_series(&batch, "kepler_container_bpf_cpu_time_ms_total", ",\"container_id\":\"mad\"", 0, 50,
+                     leap);
+        write_series(&batch, "kepler_node_dram_joules_total", ",\"package\":\"0\",\"source\":\"rapl-sysfs\"",
+                     0, 50, leap);
+        assert_int_equal(import_text(f, batch.data, batch.size), 0);
+        buf_done(&batch);
+        assert_int_equal(f->counts.rows, 48);
+        assert_true(isfinite(solved(f).bias));
+        reopen(f);
+        assert_int_equal(learned_rows(f), 48);
+        f->settings.accepted |= 1u << PROVENANCE_SIMULATED; /* learn the stored rows again */
+        reopen(f);
+        assert_int_equal(learned_rows(f), 48);
+}
+
+/* Processor time of this thread for importing [first, first + 20), in seconds; the best of three. */
+static double import_cost(struct fixture *f, int first)
+{
+        double best = INFINITY;
+
+        for (int i = 0; i < 3; i++) {
+                struct timespec a, b;
+
+                assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a), 0);
+                import_range(f, first + 20 * i, first + 20 * i + 19, "rapl-sysfs");
+                assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b), 0);
+                best = fmin(best, (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec));
+        }
+        return best;
+}
+
+static void containers_that_are_gone_cost_nothing(void **state)
+{
+        struct fixture *f = *state;
+        double before;
+
+        import_range(f, 0, 19, "rapl-sysfs");
+        before = import_cost(f, 20);
+        edit(f, "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000)"
+                " INSERT INTO series (epoch_id, labels, name, source, last_ms)"
+                " SELECT 1, 'gone ' || i, 'kepler_container_bpf_cpu_time_ms_total', 'bpf', 1600000000000 "
+                "FROM n");
+        assert_true(import_cost(f, 80) < 5 * before);
+        assert_int_equal(learned_rows(f), 139);
+}
+
 static void newer_database_is_refused(void **state)
 {
         struct fixture *f = *state;
@@ -354,6 +440,9 @@ int main(void)
                 TEST(accepting_a_provenance_later_learns_what_is_stored),
                 TEST(bad_line_stores_nothing_of_its_batch),
                 TEST(full_disk_stores_nothing_and_heals),
+                TEST(damaged_learners_are_made_again_from_the_rows),
+                TEST(totals_beyond_belief_leave_rows_and_learners_sound),
+                TEST(containers_that_are_gone_cost_nothing),
                 TEST(newer_database_is_refused),
                 TEST(second_server_is_refused),
         };
