@@ -116,6 +116,25 @@ static int load_catalog(struct server *s, struct err *e)
         return catalog_with(all, own, &s->catalog, e);
 }
 
+static const struct pipeline *own_pipeline(const struct server *s, const struct catalog *c)
+{
+        for (size_t i = 0; i < catalog_pipelines(c); i++)
+                if (!strcmp(pipeline_name(catalog_pipeline(c, i)), s->options->pipeline_name))
+                        return catalog_pipeline(c, i);
+        return NULL;
+}
+
+/* The published pipeline has models of power that is not accepted (any more). */
+static bool offers_unaccepted(const struct server *s)
+{
+        const struct pipeline *p = own_pipeline(s, s->catalog);
+
+        for (size_t i = 0; p && i < pipeline_offers(p); i++)
+                if (!(s->settings.accepted & 1u << provenance_find(pipeline_offer(p, i)->provenance)))
+                        return true;
+        return false;
+}
+
 static int restore(struct server *s, struct err *e)
 {
         int r = trainer_new(&s->trainer, e);
@@ -127,7 +146,7 @@ static int restore(struct server *s, struct err *e)
         if (r < 0)
                 return r;
         if (r > 0) {
-                s->learned = s->withdraw = true;
+                s->withdraw = true;
                 log_info("learned all stored rows again");
         }
         return 0;
@@ -154,9 +173,15 @@ int server_open(struct server *s, const struct options *o, struct err *e)
                 r = restore(s, e);
         if (r == 0)
                 r = load_catalog(s, e);
-        if (r < 0)
+        if (r < 0) {
                 server_close(s);
-        return r;
+                return r;
+        }
+        /* A killed server may have learned (or dropped) what it did not come to publish. When it did,
+         * publishing finds nothing new. */
+        s->learned = true;
+        s->withdraw |= offers_unaccepted(s);
+        return 0;
 }
 
 void server_close(struct server *s)
@@ -252,14 +277,6 @@ static int add_node(const struct node_info *node, void *arg, struct err *e)
                 return err_set(e, -ENOMEM, "out of memory");
         f->nodes_n++;
         return 0;
-}
-
-static const struct pipeline *own_pipeline(const struct server *s, const struct catalog *c)
-{
-        for (size_t i = 0; i < catalog_pipelines(c); i++)
-                if (!strcmp(pipeline_name(catalog_pipeline(c, i)), s->options->pipeline_name))
-                        return catalog_pipeline(c, i);
-        return NULL;
 }
 
 /* Which contents are new; in one transaction, so that a start in between sees all or none. */
