@@ -113,18 +113,22 @@ static int proc_open(const struct feature_source_options *options, struct featur
 
 /* --- one process --------------------------------------------------------------------------------------- */
 
-/* Behind the command, which may hold anything, even brackets: the third field and the following. */
+/* Behind the command, which may hold anything, even brackets and line breaks: the third field and the following.
+ */
 static int read_stat(const struct feature_source *s, const char *pid, struct stat_line *ret)
 {
         unsigned long long utime, stime, start;
         char path[64], text[MAX_STAT], *p;
         unsigned flags, threads;
-        int r;
+        ssize_t n;
+        CLEANUP(closep) int fd = -1;
 
         (void)snprintf(path, sizeof(path), "%.20s/stat", pid);
-        r = file_read_small(s->root, path, text, sizeof(text));
-        if (r < 0)
-                return r;
+        fd = openat(s->root, path, O_RDONLY | O_CLOEXEC);
+        n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+        if (n < 0)
+                return -errno;
+        text[n] = '\0';
         p = strrchr(text, ')');
         if (!p ||
             sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %u %*d %llu",

@@ -103,6 +103,23 @@ static void processes_are_charged_to_their_cgroups_and_kernel_threads_apart(void
         assert_int_equal(sum_delta(&set, FEATURE_CPU_TIME), 163);
 }
 
+/* prctl(PR_SET_NAME) takes any bytes, and stat shows them as they are. */
+static void a_name_with_a_line_break_hides_no_process(void **state)
+{
+        struct fake p = { 4, USER, 0, 1, 5, "100 2 3\n", NULL, "0::/\n" };
+        static const char stat[] = "4 (x) R 1\n(\n) S 1 1 1 0 -1 " USER " 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0\n";
+
+        (void)state;
+        put(p);
+        write_file(tree, "4/stat", stat);
+        open_tree();
+        p.schedstat = "350 2 3\n";
+        put(p);
+        write_file(tree, "4/stat", stat);
+        source_read(OPS, source, &set);
+        assert_int_equal(sum_delta(&set, FEATURE_CPU_TIME), 250);
+}
+
 static void a_reused_pid_starts_from_zero(void **state)
 {
         struct feature_source_stats stats;
@@ -310,6 +327,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 TREE_TEST(processes_are_charged_to_their_cgroups_and_kernel_threads_apart),
+                TREE_TEST(a_name_with_a_line_break_hides_no_process),
                 TREE_TEST(a_reused_pid_starts_from_zero),
                 TREE_TEST(threads_are_added_up_and_reaped_ones_taken_from_stat),
                 TREE_TEST(without_schedstat_the_ticks_of_stat_count),
