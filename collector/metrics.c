@@ -7,7 +7,7 @@
 #include "common/prom.h"
 #include "config/cli.h"
 
-#define JOULES(uj) ((uj) / 1e6)
+#define JOULES(uj) ((double)(uj) / 1e6)
 
 static const char *source_of(const struct sensor *s)
 {
@@ -17,7 +17,7 @@ static const char *source_of(const struct sensor *s)
 /* ---- node ---- */
 
 static void node_sample(struct buf *out, const char *name, const struct sensor *s, const char *instance,
-                        const char *mode, double uj)
+                        const char *mode, int64_t uj)
 {
         const struct prom_label labels[] = { { "instance", instance },
                                              { "mode", mode },

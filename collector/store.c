@@ -497,8 +497,8 @@ static int add_power(struct store *s, int64_t interval_id, struct window *w, str
                         break;
                 (void)sqlite3_bind_int64(stmt, 1, interval_id);
                 (void)sqlite3_bind_int64(stmt, 2, sensor->store_id);
-                (void)sqlite3_bind_int64(stmt, 3, llround(sensor->energy_uj));
-                (void)sqlite3_bind_int64(stmt, 4, llround(sensor->idle_uj));
+                (void)sqlite3_bind_int64(stmt, 3, sensor->energy_uj);
+                (void)sqlite3_bind_int64(stmt, 4, sensor->idle_uj);
                 bind_text(stmt, 5, sensor->reading.model);
                 r = db_run(stmt, e);
         }
@@ -692,12 +692,13 @@ int store_restore_entity(void *store, const char *key, uint64_t ret_total[FEATUR
 }
 
 /* The lowest power so far is what the last interval's idle energy was made from. */
-int store_restore_sensor(void *store, const struct power_reading *sensor, double *ret_energy_uj,
-                         double *ret_idle_uj, double *ret_min_watts)
+int store_restore_sensor(void *store, const struct power_reading *sensor, int64_t *ret_energy_uj,
+                         int64_t *ret_idle_uj, double *ret_min_watts)
 {
         struct store *s = store;
         sqlite3_stmt *stmt = s->stmt[FIND_POWER];
-        double idle_before_uj = 0, seconds = 0;
+        int64_t idle_before_uj = 0;
+        double seconds = 0;
         int r;
 
         *ret_min_watts = NAN;
@@ -708,12 +709,12 @@ int store_restore_sensor(void *store, const struct power_reading *sensor, double
         bind_text(stmt, 5, provenance_names[sensor->provenance]);
         r = db_step(stmt, NULL);
         if (r > 0) {
-                *ret_energy_uj = (double)sqlite3_column_int64(stmt, 0);
-                *ret_idle_uj = (double)sqlite3_column_int64(stmt, 1);
+                *ret_energy_uj = sqlite3_column_int64(stmt, 0);
+                *ret_idle_uj = sqlite3_column_int64(stmt, 1);
                 seconds = (double)sqlite3_column_int64(stmt, 2) / 1e9;
                 if (db_step(stmt, NULL) > 0)
-                        idle_before_uj = (double)sqlite3_column_int64(stmt, 1);
-                *ret_min_watts = (*ret_idle_uj - idle_before_uj) / 1e6 / seconds;
+                        idle_before_uj = sqlite3_column_int64(stmt, 1);
+                *ret_min_watts = (double)(*ret_idle_uj - idle_before_uj) / 1e6 / seconds;
                 r = 1;
         }
         (void)sqlite3_reset(stmt);

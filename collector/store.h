@@ -42,8 +42,8 @@ int store_append(struct store *store, struct window *window, int64_t now_ms, str
 
 /* window_lookup's callbacks; context is the store. */
 int store_restore_entity(void *store, const char *key, uint64_t ret_total[FEATURE_N]);
-int store_restore_sensor(void *store, const struct power_reading *sensor, double *ret_energy_uj,
-                         double *ret_idle_uj, double *ret_min_watts);
+int store_restore_sensor(void *store, const struct power_reading *sensor, int64_t *ret_energy_uj,
+                         int64_t *ret_idle_uj, double *ret_min_watts);
 
 /* What is in the file, read only: a new reference to a JSON object. -ENOENT: nothing recorded. */
 int store_status(const char *path, int64_t now_ms, json_t **ret, struct err *e);

@@ -9,6 +9,7 @@ const char *const split_names[SPLIT_N] = { "package", "core", "uncore", "dram", 
 
 #define STAMP_TOLERANCE_MS 100 /* the two clocks are read one after the other */
 #define NS_IN_MS           1000000
+#define SENSOR_WATTS_MAX   1e6 /* a reading above is nonsense, and its total might not fit the database */
 
 int window_new(struct window **ret)
 {
@@ -214,14 +215,21 @@ static struct sensor *sensor_of(struct window *w, const struct power_reading *re
         return s;
 }
 
+static bool is_plausible(const struct power_reading *reading, double seconds)
+{
+        return reading->valid && seconds > 0 && reading->energy_uj >= 0 &&
+               reading->energy_uj <= SENSOR_WATTS_MAX * 1e6 * seconds; /* false for NaN, too */
+}
+
 /* The idle part: what the source knows, else the lowest power seen so far. */
 static void fold_reading(struct sensor *s, const struct power_reading *reading, uint64_t duration_ns)
 {
         double seconds = (double)(reading->covered_ns ? reading->covered_ns : duration_ns) / 1e9;
         double idle_uj = reading->idle_uj;
+        int64_t whole_uj;
 
         s->reading = *reading;
-        s->valid = reading->valid && seconds > 0 && isfinite(reading->energy_uj) && reading->energy_uj >= 0;
+        s->valid = is_plausible(reading, seconds);
         if (!s->valid)
                 return;
         s->watts = reading->energy_uj / 1e6 / seconds;
@@ -231,8 +239,9 @@ static void fold_reading(struct sensor *s, const struct power_reading *reading, 
         }
         idle_uj = fmin(idle_uj, reading->energy_uj);
         s->idle_watts = idle_uj / 1e6 / seconds;
-        s->energy_uj += reading->energy_uj;
-        s->idle_uj += idle_uj;
+        whole_uj = llround(reading->energy_uj);
+        s->energy_uj += whole_uj;
+        s->idle_uj += llround(idle_uj) < whole_uj ? llround(idle_uj) : whole_uj;
         s->reading.idle_uj = idle_uj;
 }
 

@@ -36,7 +36,7 @@ struct entity {
 struct sensor {
         struct power_reading reading; /* the last one; names the sensor */
         bool valid;                   /* read in the last sample */
-        double energy_uj, idle_uj;    /* totals */
+        int64_t energy_uj, idle_uj;   /* totals, whole: so that their difference never shrinks */
         double watts, idle_watts;     /* of the last valid reading */
         double min_watts;             /* lowest power seen; NaN: none yet */
         int64_t store_id;
@@ -80,7 +80,7 @@ struct window_lookup {
         int (*restore_entity)(void *restore_context, const char *key, uint64_t ret_total[FEATURE_N]);
         /* ret_min_watts is NaN when not known. */
         int (*restore_sensor)(void *restore_context, const struct power_reading *sensor,
-                              double *ret_energy_uj, double *ret_idle_uj, double *ret_min_watts);
+                              int64_t *ret_energy_uj, int64_t *ret_idle_uj, double *ret_min_watts);
         void *restore_context;
 };
 

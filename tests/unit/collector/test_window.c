@@ -35,13 +35,13 @@ static int restore_c7(void *context, const char *key, uint64_t ret_total[FEATURE
         return 1;
 }
 
-static int restore_power(void *context, const struct power_reading *sensor, double *energy_uj,
-                         double *idle_uj, double *min_watts)
+static int restore_power(void *context, const struct power_reading *sensor, int64_t *energy_uj,
+                         int64_t *idle_uj, double *min_watts)
 {
         (void)context;
         (void)sensor;
-        *energy_uj = 100e6;
-        *idle_uj = 40e6;
+        *energy_uj = 100000000;
+        *idle_uj = 40000000;
         *min_watts = 8;
         return 1;
 }
@@ -234,7 +234,32 @@ static void nonsense_from_a_sensor_is_a_gap(void **state)
         (void)power("package", "0", -3);
         fold(w);
         assert_false(w->sensors[0].valid);
-        assert_float_equal(w->sensors[0].energy_uj, 0, 0);
+        assert_int_equal(w->sensors[0].energy_uj, 0);
+        (void)power("package", "0", 1e13); /* a counter that jumps; its total would not fit a database */
+        fold(w);
+        assert_false(w->sensors[0].valid);
+        assert_int_equal(w->sensors[0].energy_uj, 0);
+}
+
+/* What is exported and stored is a counter: a dip of one microjoule would be read as a reset. */
+static void dynamic_energy_never_shrinks(void **state)
+{
+        struct window *w = *state;
+        int64_t last_uj = 0;
+
+        for (int i = 0; i < 5000; i++) {
+                double jitter = (double)(i * 7919 % 1009) / 1009e4;
+                struct power_reading *r;
+                const struct sensor *s;
+
+                r = power("platform", "energy1", i == 0 ? 400 : 100.1); /* mostly at its lowest */
+                r->energy_uj *= 1 + jitter;
+                r->covered_ns = (uint64_t)((double)SECOND * (1 + jitter));
+                fold(w);
+                s = &w->sensors[0];
+                assert_true(s->energy_uj - s->idle_uj >= last_uj);
+                last_uj = s->energy_uj - s->idle_uj;
+        }
 }
 
 static void the_first_source_of_a_component_is_split(void **state)
@@ -381,6 +406,7 @@ int main(void)
                 TEST(idle_power_is_the_lowest_seen),
                 TEST(a_gap_is_no_zero),
                 TEST(nonsense_from_a_sensor_is_a_gap),
+                TEST(dynamic_energy_never_shrinks),
                 TEST(the_first_source_of_a_component_is_split),
                 TEST(what_returns_goes_on_from_its_total),
                 TEST(entities_long_without_activity_are_forgotten),
