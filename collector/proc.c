@@ -103,8 +103,8 @@ static int proc_open(const struct feature_source_options *options, struct featur
         r = reconcile_new(s->cgroups, &s->reconcile);
         if (r < 0)
                 return err_set(e, r, "out of memory");
-        /* Process 1 is always there and root's: readable there, readable everywhere. An init with capabilities that
-         * root here lacks is shut even to root, who can read all others nevertheless. */
+        /* Process 1 is always there and root's: readable there, readable everywhere. An init with
+         * capabilities that root here lacks is shut even to root, who can read all others nevertheless. */
         s->has_io = readable(s->root, "1/io") || (geteuid() == 0 && readable(s->root, "self/io"));
         s->has_irqs = readable(s->root, "softirqs");
         *ret = TAKE(s);
@@ -113,7 +113,8 @@ static int proc_open(const struct feature_source_options *options, struct featur
 
 /* --- one process --------------------------------------------------------------------------------------- */
 
-/* Behind the command, which may hold anything, even brackets and line breaks: the third field and the following.
+/* Behind the command, which may hold anything, even brackets and line breaks: the third field and the
+ * following.
  */
 static int read_stat(const struct feature_source *s, const char *pid, struct stat_line *ret)
 {

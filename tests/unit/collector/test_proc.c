@@ -107,7 +107,8 @@ static void processes_are_charged_to_their_cgroups_and_kernel_threads_apart(void
 static void a_name_with_a_line_break_hides_no_process(void **state)
 {
         struct fake p = { 4, USER, 0, 1, 5, "100 2 3\n", NULL, "0::/\n" };
-        static const char stat[] = "4 (x) R 1\n(\n) S 1 1 1 0 -1 " USER " 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0\n";
+        static const char stat[] =
+                "4 (x) R 1\n(\n) S 1 1 1 0 -1 " USER " 0 0 0 0 0 0 0 0 20 0 1 0 5 0 0 0 0\n";
 
         (void)state;
         put(p);
