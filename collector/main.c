@@ -375,11 +375,24 @@ static int run_status(const void *options, int argc, char **argv)
         return r < 0 ? log_error(r, "cannot print: %s", strerror(-r)) : EXIT_DONE;
 }
 
+/* Those that are configured in their order, then the others; estimate only when it can be asked. */
+static size_t list_sources(const struct options *o, bool estimate, char *ret[POWER_SOURCES_MAX])
+{
+        const char *name;
+        size_t n = 0;
+
+        for (size_t i = 0; i < o->power_sources.n && n < POWER_SOURCES_MAX; i++)
+                ret[n++] = o->power_sources.items[i];
+        for (size_t i = 0; (name = power_source_nth(i)) && n < POWER_SOURCES_MAX; i++)
+                if (!string_list_has(&o->power_sources, name) && (estimate || strcmp(name, "estimate") != 0))
+                        ret[n++] = (char *)(uintptr_t)name;
+        return n;
+}
+
 /* Looks at every source, listed in power.sources or not; estimate only when it is configured. */
 static int run_sensors(const void *options, int argc, char **argv)
 {
-        static char rapl[] = "rapl", acpi[] = "acpi", estimate[] = "estimate";
-        static char *names[] = { rapl, acpi, estimate };
+        static char *names[POWER_SOURCES_MAX];
         CLEANUP(sampler_closep) struct sampler *sampler = NULL;
         CLEANUP(window_freep) struct window *window = NULL;
         struct options o = *(const struct options *)options;
@@ -391,7 +404,7 @@ static int run_sensors(const void *options, int argc, char **argv)
         (void)argc;
         (void)argv;
         o.power_sources.items = names;
-        o.power_sources.n = configured ? 3 : 2;
+        o.power_sources.n = list_sources((const struct options *)options, configured, names);
         r = sampler_open(&o, &sampler, &e);
         if (r == 0)
                 r = window_new(&window) < 0 ? err_set(&e, -ENOMEM, "out of memory") : 0;

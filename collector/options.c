@@ -4,10 +4,11 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include "collector/power.h"
 #include "collector/server.h"
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
-static const char *const power_choices[] = { "rapl", "acpi", "estimate", NULL };
+static const char *const power_choices[] = { "rapl", "acpi", "hwmon", "estimate", NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
 
 #define FIELD(f) offsetof(struct options, f)
@@ -23,8 +24,10 @@ const struct option options_table[] = {
           "recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
-        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,acpi", 0, 0, power_choices,
+        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,acpi,hwmon", 0, 0, power_choices,
           "power sources to use; when none of them is found, estimate is used if it is configured below" },
+        { "hwmon.use", OPTION_LIST, FIELD(hwmon_use), "", 0, 0, NULL,
+          "further hwmon meters to use: NAME=COMPONENT or NAME:LABEL=COMPONENT" },
         { "estimate.socket", OPTION_STRING, FIELD(estimate_socket), "", 0, 0, NULL,
           "unix socket of an estimator to ask for watts; empty: none" },
         { "estimate.weight", OPTION_STRING, FIELD(estimate_weight), "", 0, 0, NULL,
@@ -57,6 +60,9 @@ int options_check(const void *options, struct err *e)
         if (*o->estimate_socket && *o->estimate_weight)
                 return err_set(e, -EINVAL,
                                "estimate.socket and estimate.weight are both set; one of them decides");
+        for (size_t i = 0; i < o->hwmon_use.n; i++)
+                if (hwmon_use_check(o->hwmon_use.items[i], e) < 0)
+                        return -EINVAL;
         if (!*o->procfs_root || !*o->sysfs_root)
                 return err_set(e, -EINVAL, "procfs_root and sysfs_root must not be empty");
         if (*o->metrics_listen)

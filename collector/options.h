@@ -12,6 +12,7 @@ struct options {
         char *sysfs_root;
         int features_source; /* enum features_choice */
         struct string_list power_sources;
+        struct string_list hwmon_use;
         char *estimate_socket;      /* "" unset */
         char *estimate_weight;      /* "" unset */
         int estimate_energy_source; /* index into options_energy_sources */

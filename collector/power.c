@@ -11,6 +11,7 @@
 static const struct power_source_ops *const sources[] = {
         &power_source_rapl,
         &power_source_acpi,
+        &power_source_hwmon,
         &power_source_estimate,
 };
 
@@ -29,6 +30,11 @@ const struct power_source_ops *power_source_find(const char *name)
                 if (!strcmp(sources[i]->name, name))
                         return sources[i];
         return NULL;
+}
+
+const char *power_source_nth(size_t i)
+{
+        return i < ARRAY_SIZE(sources) ? sources[i]->name : NULL;
 }
 
 void power_note(struct power_notes *notes, const char *source, const char *sensor, const char *fmt, ...)

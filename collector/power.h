@@ -53,6 +53,8 @@ struct power_source_options {
         struct power_notes *notes; /* for open() to fill; may be NULL */
         const char *sysfs_root;
         const char *procfs_root;
+        const char *const *hwmon_use; /* "NAME[:LABEL]=COMPONENT" */
+        size_t n_hwmon_use;
         const char *estimator_socket;       /* estimate: unix socket; "" unset */
         const char *estimate_weight;        /* estimate: weight JSON file evaluated in process; "" unset */
         const char *estimate_energy_source; /* "rapl-sysfs" or "acpi" */
@@ -77,8 +79,12 @@ struct power_source_ops {
 };
 #define POWER_GUARD_MS 10000
 extern const struct power_source_ops power_source_rapl;     /* rapl.c */
-extern const struct power_source_ops power_source_acpi;     /* acpi.c */
+extern const struct power_source_ops power_source_acpi;     /* hwmon.c */
+extern const struct power_source_ops power_source_hwmon;    /* hwmon.c */
 extern const struct power_source_ops power_source_estimate; /* estimate.c */
+
+/* Whether an entry of hwmon.use can be understood; -EINVAL with words. */
+int hwmon_use_check(const char *use, struct err *e);
 
 /* measured when `path` is on a real sysfs, simulated when it is a plain directory tree. */
 enum provenance power_path_provenance(const char *path);
@@ -99,6 +105,7 @@ struct power_set {
         uint64_t errors; /* reads of a whole source that failed */
 };
 const struct power_source_ops *power_source_find(const char *name);
+const char *power_source_nth(size_t i); /* of the i-th of all sources; NULL behind the last */
 /* Opens the named sources, in that order; what cannot be opened is told in its state. When none of them could
  * be opened and an estimator socket or a weight file is configured, `estimate` is opened though not listed.
  */

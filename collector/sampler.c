@@ -73,6 +73,8 @@ static struct power_source_options power_options(const struct options *o)
         return (struct power_source_options){
                 .sysfs_root = o->sysfs_root,
                 .procfs_root = o->procfs_root,
+                .hwmon_use = (const char *const *)o->hwmon_use.items,
+                .n_hwmon_use = o->hwmon_use.n,
                 .estimator_socket = o->estimate_socket,
                 .estimate_weight = o->estimate_weight,
                 .estimate_energy_source = options_energy_sources[o->estimate_energy_source],
