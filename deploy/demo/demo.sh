@@ -361,31 +361,32 @@ collector() {
         note "features come from $FEATURES"
 }
 
+# The recording ends while the workload still works: no last interval of nothing but ends.
 recording() {
-        local begin=$SECONDS next=5 now
+        local begin=$SECONDS next=5 now=0
 
         stage "record and upload: varied work for $TRAIN_S s, pushed every few seconds"
         start workload "$WORK_CGROUP" "$BIN/wattloop-demo-workload" --plan train --seconds $TRAIN_S --dir "$DIR/load"
         WORKLOAD=$PID
-        while running $WORKLOAD; do
+        while [ $now -lt $((TRAIN_S - 1)) ]; do
+                sleep 0.5
                 now=$((SECONDS - begin))
                 if [ $now -ge $next ]; then
                         push || fail "the trainer-client could not push" "$DIR/log/trainer-client.log"
                         next=$((now + 5))
                 fi
-                check_alive simulator=$SIMULATOR collector=$COLLECTOR model-server=$SERVER estimator=$ESTIMATOR
-                progress $((now < TRAIN_S ? now : TRAIN_S)) $TRAIN_S "$(recorded) rows recorded, $(acknowledged) acknowledged"
-                sleep 0.5
+                check_alive simulator=$SIMULATOR collector=$COLLECTOR model-server=$SERVER estimator=$ESTIMATOR workload=$WORKLOAD
+                progress $now $TRAIN_S "$(recorded) rows recorded, $(acknowledged) acknowledged"
         done
-        wait $WORKLOAD || fail "the workload failed" "$DIR/log/workload.log"
         progress_end
+        stop $COLLECTOR
+        stop $WORKLOAD
 }
 
 training() {
         local rows
 
         stage "train and publish: the rest is pushed, the server publishes what it learned"
-        stop $COLLECTOR
         push || fail "the trainer-client could not push" "$DIR/log/trainer-client.log"
         RECORDED=$(recorded) ACKNOWLEDGED=$(acknowledged)
         [ "$RECORDED" = "$ACKNOWLEDGED" ] || fail "$RECORDED rows recorded but $ACKNOWLEDGED acknowledged" "$DIR/log/trainer-client.log"
