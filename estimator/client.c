@@ -131,7 +131,9 @@ static int take_requests(struct client *c, const struct client_service *service)
 
         buf_consume(&c->in, c->ending ? c->in.size : start);
         shrink(&c->in);
-        count(c, c->in.size, service);
+        count(c, c->in.size + c->out.size, service);
+        if (*service->buffered > service->buffered_max && waits_for_reader(c))
+                return -ENOBUFS; /* it asks for more than it reads; there is nothing to tell it */
         if (*service->buffered > service->buffered_max && c->in.size > 0 && !waits_for_reader(c) &&
             !c->ending) {
                 r = reject(c, "too many bytes of requests are under way", service);

@@ -18,7 +18,7 @@ struct client_service {
         void *arg;
         size_t request_max;
         size_t buffered_max;
-        size_t *buffered; /* bytes that all clients hold of incomplete requests */
+        size_t *buffered; /* bytes that all clients hold of incomplete requests and unread replies */
 };
 
 struct client {

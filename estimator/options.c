@@ -24,7 +24,7 @@ const struct option options_table[] = {
         OPTION("limits.request", OPTION_SIZE, request_max, "16MiB", 1024, 67108864,
                "Largest request, in bytes."),
         OPTION("limits.buffered", OPTION_SIZE, buffered_max, "256MiB", 1048576, 17179869184.0,
-               "Bytes of requests that all clients together may have under way."),
+               "Bytes of requests and unread replies that all clients together may have under way."),
         OPTION("limits.timeout", OPTION_DURATION, timeout_ms, "30s", 100, 86400000,
                "Time for a request to arrive, for its reply to be read, and between two requests of a "
                "client."),
