@@ -197,14 +197,15 @@ static int notify(struct update *u, struct err *e)
         return r;
 }
 
-/* Put the old model back and let the estimator look again. The model that failed is removed. */
-static void roll_back(struct update *u)
+/* Put the old model back and let the estimator look again. The model that failed is removed. One that was
+ * current before goes only when it was refused: an estimator that is busy or ending says nothing about it. */
+static void roll_back(struct update *u, bool refused)
 {
         json_t *answer = NULL;
         struct err e = { "" };
 
-        if (!u->changed) { /* it was current before: what was before that? */
-                if (!*u->before.previous || strcmp(u->before.previous, u->before.current) == 0)
+        if (!u->changed) { /* what was before that? */
+                if (!refused || !*u->before.previous || strcmp(u->before.previous, u->before.current) == 0)
                         return;
                 memcpy(u->before.current, u->before.previous, sizeof(u->before.current));
                 u->before.previous[0] = '\0';
@@ -241,7 +242,7 @@ static int update_model(struct update *u, struct err *e)
 
         r = notify(u, e);
         if (r < 0) {
-                roll_back(u);
+                roll_back(u, r == -EPERM);
                 return r;
         }
         return store_prune(u->store, &u->slot, e);

@@ -174,16 +174,25 @@ enum notify_state notify_judge(const json_t *status, const struct slot *slot, co
         return NOTIFY_OTHER;
 }
 
+/* An answer about one model. */
+struct reply {
+        enum notify_state state;
+        long long reloads; /* ended so far; -1: it does not say */
+};
+
 static int ask(const char *socket_path, const struct slot *slot, const char *id, uint64_t deadline_ns,
-               enum notify_state *ret, struct err *e)
+               struct reply *ret, struct err *e)
 {
         CLEANUP(json_decrefp) json_t *status = NULL;
         int r;
 
         r = notify_command(socket_path, "status", left_ms(deadline_ns), &status, e);
-        if (r == 0)
-                *ret = notify_judge(status, slot, id, e);
-        return r;
+        if (r < 0)
+                return r;
+        ret->state = notify_judge(status, slot, id, e);
+        if (json_get_int(status, "reloads", &ret->reloads, NULL) < 0)
+                ret->reloads = -1;
+        return 0;
 }
 
 int notify_until_served(const char *socket_path, const struct slot *slot, const char *id,
@@ -192,19 +201,20 @@ int notify_until_served(const char *socket_path, const struct slot *slot, const 
         uint64_t deadline_ns = clock_monotonic_ns() + (uint64_t)timeout_ms * NS_PER_MS;
         const struct timespec pause = { .tv_nsec = NOTIFY_PERIOD_MS * 1000000L };
         CLEANUP(json_decrefp) json_t *answer = NULL;
-        enum notify_state state;
+        struct reply before, now;
         int r;
 
-        r = ask(socket_path, slot, id, deadline_ns, &state, e);
-        if (r < 0 || state == NOTIFY_SERVED)
+        r = ask(socket_path, slot, id, deadline_ns, &before, e);
+        if (r < 0 || before.state == NOTIFY_SERVED)
                 return r;
         r = notify_command(socket_path, "reload", left_ms(deadline_ns), &answer, e);
         while (r == 0) {
-                r = ask(socket_path, slot, id, deadline_ns, &state, e);
-                if (r < 0 || state == NOTIFY_SERVED)
+                r = ask(socket_path, slot, id, deadline_ns, &now, e);
+                if (r < 0 || now.state == NOTIFY_SERVED)
                         return r;
-                if (state == NOTIFY_REFUSED)
-                        return -EBADMSG;
+                /* a refusal from before the reload may be about files that were mended since */
+                if (now.state == NOTIFY_REFUSED && (now.reloads < 0 || now.reloads > before.reloads))
+                        return -EPERM;
                 if (left_ms(deadline_ns) == 0)
                         return err_set(e, -ETIMEDOUT, "the estimator does not serve it after %g s",
                                        (double)timeout_ms / 1000);

@@ -22,6 +22,6 @@ enum notify_state notify_judge(const json_t *status, const struct slot *slot, co
                                struct err *words);
 
 /* Make it reload, then ask until it serves the model. 0: it does. -ENOTCONN: no estimator is running;
- * -EBADMSG: it refused the model; -ETIMEDOUT: it did not serve it in time. */
+ * -EPERM: it refused the model; -ETIMEDOUT: it did not serve it in time; others: no usable answer. */
 int notify_until_served(const char *socket_path, const struct slot *slot, const char *id,
                         long long timeout_ms, struct err *e);

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An estimator's socket for commands: fake_estimator.py SOCKET STORE MODE.
 
-MODE: serve (whatever `current` names), refuse (what `current` names is refused), never (serves nothing), hang (no answer),
-garbage (answers that are no JSON), close."""
+MODE: serve (whatever `current` names), refuse (what `current` names is refused), stale (refused until a reload has ended,
+which takes a while), never (serves nothing), hang (no answer), garbage (answers that are no JSON), close."""
 import json
 import os
 import socket
@@ -22,14 +22,21 @@ def installed():
                     yield source, output, form, os.readlink(link)
 
 
+reload_ends = None
+
+
 def status():
     models, refused = [], []
+    reloaded = reload_ends is not None and time.monotonic() > reload_ends
     for source, output, form, model_id in installed():
-        if MODE == "serve":
+        if MODE == "serve" or MODE == "stale" and reloaded:
             models.append({"energy_source": source, "output_type": output, "form": form, "id": model_id})
-        elif MODE == "refuse":
+        elif MODE in ("refuse", "stale"):
             refused.append({"path": "/".join((STORE, source, output, form, model_id)), "error": "does not taste well"})
-    return {"version": "0", "models": models, "refused": refused}
+    answer = {"version": "0", "models": models, "refused": refused}
+    if MODE == "stale":
+        answer["reloads"] = int(reloaded)
+    return answer
 
 
 listener = socket.socket(socket.AF_UNIX)
@@ -42,6 +49,8 @@ while True:
         held.append(peer)
         continue
     command = json.loads(peer.recv(1024))["command"] if MODE != "close" else ""
+    if command == "reload":
+        reload_ends = time.monotonic() + 0.1
     if MODE == "garbage":
         peer.sendall(b"<html>")
     elif MODE != "close":

@@ -150,6 +150,21 @@ for mode in refuse never hang garbage close; do
                 not_ok "an estimator that answers with '$mode' gets the old model back" "$(current) $out"
         fi
 done
+serve ok 31
+for mode in never hang garbage close; do
+        estimator "$mode"
+        out=$(update 2>&1)
+        if [ $? -eq 1 ] && [ "$(current)" = "$good" ] && [ "$(readlink "$slot/previous")" = "$before" ]; then
+                ok "an estimator that answers with '$mode' does not cost a model that was current before"
+        else
+                not_ok "an estimator that answers with '$mode' does not cost a model that was current before" "$(current) $out"
+        fi
+done
+estimator stale
+serve ok 40
+out=$(update 2>&1)
+[ $? -eq 0 ] && check_has "a refusal from before the reload does not count" "$out" "serves it" ||
+        not_ok "a refusal from before the reload does not count" "$out"
 estimator refuse
 serve ok 50
 check_has "the estimator's reason is passed on" "$(update 2>&1)" "does not taste well"
