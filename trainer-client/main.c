@@ -76,7 +76,7 @@ static void name_batch(const struct pack_batch *batch, struct send_batch *ret)
                        batch->node.epoch, first->id, last->id);
 }
 
-/* Pack, send, move the cursor. -E2BIG: too large for the server. */
+/* Pack, send, move the cursor. -E2BIG: too large for the server, or for us. */
 static int push_batch(struct push *p, const struct pack_batch *batch, struct err *e)
 {
         CLEANUP(buf_done) struct buf plain;
@@ -87,11 +87,10 @@ static int push_batch(struct push *p, const struct pack_batch *batch, struct err
         buf_init(&plain, PLAIN_MAX);
         buf_init(&packed, PACKED_MAX);
         r = pack_lines(batch, &plain, &send.samples, e);
+        if (r == 0)
+                r = gzip_pack(plain.data, plain.size, GZIP_LEVEL, &packed, e);
         if (r < 0)
-                return r;
-        r = gzip_pack(plain.data, plain.size, GZIP_LEVEL, &packed, e);
-        if (r < 0)
-                return r;
+                return r == -EFBIG ? -E2BIG : r;
         name_batch(batch, &send);
         send.body = packed.data;
         send.size = packed.size;

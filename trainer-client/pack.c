@@ -231,13 +231,21 @@ static void add_usage_start(struct series *s, const struct pack_batch *b, const 
                 series_add(s, start_ms, wire_value(f, before->value[f]));
 }
 
+/* Did the entity appear in this row, its first in the batch? When retention removed what came before the
+ * batch, nobody can tell. */
+static bool is_new_in(const struct pack_batch *b, const struct pack_usage *row)
+{
+        return row->interval > 0 && !b->entities[row->entity].seen_before &&
+               (b->has_previous || is_first_of_epoch(&b->intervals[0]));
+}
+
 /* rows: this entity's, by interval. */
 static void add_usage(struct series *s, const struct pack_batch *b, const struct pack_usage *const *rows,
                       size_t n, enum feature_id f)
 {
         for (size_t i = 0; i < n; i++) {
                 const struct pack_usage *row = rows[i], *before = NULL;
-                bool is_new = i == 0 && row->interval > 0 && !b->entities[row->entity].seen_before;
+                bool is_new = i == 0 && is_new_in(b, row);
 
                 if (row->interval < pack_batch_first(b) || !row->has[f])
                         continue;

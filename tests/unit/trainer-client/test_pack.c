@@ -158,6 +158,18 @@ static void a_container_that_comes_back_is_not_new(void **state)
         assert_series(&out, "bpf_cpu_time_ms", "c1", "15000=300");
 }
 
+/* Nobody knows any more whether c1 was there in what retention removed: its total is no activity of
+ * interval 3. */
+static void after_a_loss_no_container_is_taken_for_new(void **state)
+{
+        CLEANUP(buf_done) struct buf out;
+
+        samples_exec(*state, "DELETE FROM interval WHERE interval_id = 1");
+        samples_exec(*state, "DELETE FROM usage WHERE interval_id = 2 AND entity_id = 2");
+        assert_int_equal(pack(*state, 0, 100, &out), 2);
+        assert_series(&out, "bpf_cpu_time_ms", "c1", "15000=300");
+}
+
 static void null_features_have_no_samples(void **state)
 {
         CLEANUP(buf_done) struct buf out;
@@ -297,6 +309,7 @@ int main(void)
                 RECORDED(behind_a_gap_a_series_starts_where_it_stood),
                 RECORDED(a_new_container_starts_at_zero),
                 RECORDED(a_container_that_comes_back_is_not_new),
+                RECORDED(after_a_loss_no_container_is_taken_for_new),
                 RECORDED(null_features_have_no_samples),
                 RECORDED(a_missing_sensor_row_is_a_gap),
                 RECORDED(only_measured_power_names_its_sensor),
