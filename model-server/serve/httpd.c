@@ -28,7 +28,7 @@ struct httpd {
         struct MHD_Daemon *daemon;
         unsigned short port;
         atomic_int active; /* requests between their header and their end */
-        atomic_int uploads;
+        atomic_int uploads, queries;
         pthread_mutex_t lock;
         struct peer peers; /* ring, under the lock */
 };
@@ -43,7 +43,9 @@ struct exchange {
         struct reply reply;
         struct buf body;
         size_t drained;
-        bool upload, submitted;
+        /* Counts it until it ends (uploads) or the worker is done with it (queries); NULL: nothing does. */
+        atomic_int *slot;
+        bool submitted;
 };
 
 #define NEVER_MS (1000LL * 86400 * 365)
@@ -157,9 +159,33 @@ static void run_on_worker(struct job *job)
         x->route->handle(x->httpd->server, &x->call, &x->reply);
 }
 
+static void release_slot(struct exchange *x)
+{
+        if (x->slot)
+                (void)atomic_fetch_sub(x->slot, 1);
+        x->slot = NULL;
+}
+
 static void resume(struct job *job)
 {
-        MHD_resume_connection(((struct exchange *)job)->connection);
+        struct exchange *x = (struct exchange *)job;
+
+        if (x->route->body_max) /* no upload, whose body stays in memory: a slow reader keeps nobody out */
+                release_slot(x);
+        MHD_resume_connection(x->connection);
+}
+
+/* What waits for the worker waits in line with everything else that does, so the line must be short. */
+static bool take_slot(struct exchange *x, atomic_int *slot, int max, const char *what)
+{
+        if (atomic_fetch_add(slot, 1) < max) {
+                x->slot = slot;
+                return true;
+        }
+        (void)atomic_fetch_sub(slot, 1);
+        reply_error(&x->reply, 503, "%d %s are in work; come back", max, what);
+        reply_header(&x->reply, "Retry-After", "2");
+        return false;
 }
 
 /* What can be said before the body came: no such route, no token, too big, too many. */
@@ -183,16 +209,11 @@ static void check_head(struct exchange *x)
                             (unsigned long long)size, route_body_max(route, h->server));
                 return;
         }
-        if (!route->body_max) {
-                x->upload = atomic_fetch_add(&h->uploads, 1) < HTTPD_UPLOADS_MAX;
-                if (!x->upload) {
-                        (void)atomic_fetch_sub(&h->uploads, 1);
-                        reply_error(&x->reply, 503, "%d uploads are being taken; come back",
-                                    HTTPD_UPLOADS_MAX);
-                        reply_header(&x->reply, "Retry-After", "2");
-                        return;
-                }
-        }
+        if (route->worker && route->body_max &&
+            !take_slot(x, &h->queries, HTTPD_QUERIES_MAX, "such requests"))
+                return;
+        if (!route->body_max && !take_slot(x, &h->uploads, HTTPD_UPLOADS_MAX, "uploads"))
+                return;
         buf_init(&x->body, route_body_max(route, h->server));
         x->route = route;
 }
@@ -274,8 +295,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
         if (!x)
                 return;
         *context = NULL;
-        if (x->upload)
-                (void)atomic_fetch_sub(&h->uploads, 1);
+        release_slot(x);
         set_deadline(h, connection, h->server->options->idle_ms);
         buf_done(&x->body);
         reply_done(&x->reply);

@@ -153,6 +153,34 @@ check_has "1000 idle connections starve nobody" "$(python3 "$dir/abuse.py" "$por
 check_has "clients that trickle are closed" "$(python3 "$dir/abuse.py" "$port" slow 2>&1)" closed
 check_has "garbage does not stop the server" "$(python3 "$dir/abuse.py" "$port" garbage 2>&1)" alive
 
+# The database is held up: what asks for the status waits in a short line, so that uploads need not wait behind it.
+cat >"$dir/line.py" <<'PY'
+import http.client, sqlite3, sys, threading
+port, database, batch = int(sys.argv[1]), sys.argv[2], open(sys.argv[3], "rb").read()
+answers = []
+
+def ask(method, path, body=None):
+    c = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    c.request(method, path, body)
+    answers.append((path, c.getresponse().status))
+
+db = sqlite3.connect(database, isolation_level=None)
+db.execute("BEGIN IMMEDIATE")
+threads = [threading.Thread(target=ask, args=("POST", "/api/v1/import", batch))]
+threads[0].start()
+threads[0].join(0.5) # it is in work, and waits for the database
+threads += [threading.Thread(target=ask, args=("GET", "/api/v1/status")) for i in range(20)]
+for t in threads[1:]: t.start()
+threads[-1].join(1)
+db.execute("ROLLBACK")
+for t in threads: t.join()
+status = [a[1] for a in answers if "status" in a[0]]
+print("upload", dict(answers)["/api/v1/import"], "status", status.count(200), "later", status.count(503))
+PY
+check_has "requests that wait for the database wait in a short line" \
+        "$(python3 "$dir/line.py" "$port" "$dir/server.db" "$dir/batch.jsonl" 2>&1)" "upload 200 status 4 later 16"
+check_has "and afterwards are answered again" "$(curl -s -o "$dir/answer" -w '%{http_code}' "$url/api/v1/status")" 200
+
 # Told to stop while an upload is in work: it is finished and acknowledged.
 python3 "$here/model_server_batches.py" n2 0 2000 containers=8 | gzip -n >"$dir/big.gz"
 curl -s -w ' %{http_code}' --data-binary "@$dir/big.gz" -H 'Content-Encoding: gzip' "$url/api/v1/import" >"$dir/answer" &
