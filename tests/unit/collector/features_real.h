@@ -393,10 +393,14 @@ UNUSED static void check_storm(const struct feature_source_ops *ops, struct stor
                 got += row_delta(&set, id, false, FEATURE_CPU_TIME);
         }
         child_wait(&c);
-        for (int i = 0; i < 4; i++) { /* the deaths are told after a grace period */
+        for (int rest = 0, i = 0; rest < 3 && i < 30; i++) { /* the deaths are told after a grace period */
+                uint64_t more;
+
                 (void)usleep(100000);
                 source_read(ops, s, &set);
-                got += row_delta(&set, id, false, FEATURE_CPU_TIME);
+                more = row_delta(&set, id, false, FEATURE_CPU_TIME);
+                rest = more ? 0 : rest + 1;
+                got += more;
         }
         ns = cgroup_ns(group) - ns;
         assert_near(got, ns, permille);

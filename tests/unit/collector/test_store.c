@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include "common/clock.h"
 #include "common/db.h"
 #include "schema/samples.h"
 #include "tree.h"
@@ -21,6 +22,7 @@ static struct usage_set usage;
 static int64_t wall_ms;
 static char db_path[128];
 static double watts;
+static uint64_t crowd; /* further containers in each tick */
 
 static int set_up(void **state)
 {
@@ -32,6 +34,7 @@ static int set_up(void **state)
         store = NULL;
         wall_ms = BEGIN;
         watts = 20;
+        crowd = 0;
         if (tree_set_up(state) < 0 || window_new(&window) < 0)
                 return -1;
         (void)snprintf(db_path, sizeof(db_path), "%s/state/samples.db", tree);
@@ -114,6 +117,8 @@ static int try_tick(uint64_t id, uint64_t cpu_ns, struct err *e)
         sample.wall_ms = wall_ms += 1000;
         usage_set_clear(&usage);
         usage_set_row(&usage, id, false)->delta[FEATURE_CPU_TIME] = cpu_ns;
+        for (uint64_t i = 0; i < crowd; i++)
+                usage_set_row(&usage, 1000 + i, false)->delta[FEATURE_CPU_TIME] = 1;
         window_fold(window, &sample, &lookup);
         r = store_append(store, window, wall_ms, e);
         if (r == 0)
@@ -263,6 +268,31 @@ static void an_entity_that_was_forgotten_returns_with_its_total(void **state)
         assert_int_equal(query("SELECT sum(cpu_time_ns) FROM usage_delta JOIN entity USING (entity_id) WHERE "
                                "key = 'c1'"),
                          530);
+}
+
+/* The look-up happens within a tick: it must not read all that a full day has recorded. */
+static void a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all_rows(void **state)
+{
+        uint64_t total[FEATURE_N] = { 0 }, begin_ns, found_ns, searched_ns;
+
+        (void)state;
+        start();
+        tick(7, 5);
+        (void)snprintf(machine.boot_id, sizeof(machine.boot_id), "boot-2");
+        restart();
+        crowd = 3000;
+        for (int i = 0; i < 20; i++)
+                tick(2, 1);
+        (void)query("SELECT sum(entity_id) FROM usage"); /* warm */
+        begin_ns = clock_monotonic_ns();
+        (void)query("SELECT sum(entity_id) FROM usage");
+        searched_ns = clock_monotonic_ns() - begin_ns;
+        begin_ns = clock_monotonic_ns();
+        assert_int_equal(store_restore_entity(store, "c7", total), 0);
+        found_ns = clock_monotonic_ns() - begin_ns;
+        if (found_ns > searched_ns / 2)
+                fail_msg("%llu ns, a search of everything takes %llu", (unsigned long long)found_ns,
+                         (unsigned long long)searched_ns);
 }
 
 static void stamps_grow_when_the_clock_goes_back(void **state)
@@ -506,6 +536,7 @@ int main(void)
                 TEST(another_boot_or_feature_source_begins_an_epoch),
                 TEST(an_epoch_that_recorded_nothing_yet_goes_on),
                 TEST(an_entity_that_was_forgotten_returns_with_its_total),
+                TEST(a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all_rows),
                 TEST(stamps_grow_when_the_clock_goes_back),
                 TEST(a_corrupt_file_is_moved_aside),
                 TEST(a_file_that_becomes_corrupt_can_be_replaced),
