@@ -8,7 +8,8 @@
 #include "collector/server.h"
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
-static const char *const power_choices[] = { "rapl", "acpi", "hwmon", "estimate", NULL };
+static const char *const power_choices[] = { "rapl",  "rapl-perf", "rapl-msr", "acpi",
+                                             "hwmon", "estimate",  NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
 
 #define FIELD(f) offsetof(struct options, f)
@@ -22,9 +23,12 @@ const struct option options_table[] = {
           "directory read in place of /sys, for power only if it has no fs/cgroup; power from a plain "
           "directory is "
           "recorded as simulated" },
+        { "msr_root", OPTION_STRING, FIELD(msr_root), "/dev/cpu", 0, 0, NULL,
+          "directory of the processors' registers; power from plain files in it is recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
-        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,acpi,hwmon", 0, 0, power_choices,
+        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,rapl-perf,rapl-msr,acpi,hwmon", 0, 0,
+          power_choices,
           "power sources to use; when none of them is found, estimate is used if it is configured below" },
         { "hwmon.use", OPTION_LIST, FIELD(hwmon_use), "", 0, 0, NULL,
           "further hwmon meters to use: NAME=COMPONENT or NAME:LABEL=COMPONENT" },

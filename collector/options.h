@@ -10,6 +10,7 @@ struct options {
         long long interval_ms;
         char *procfs_root;
         char *sysfs_root;
+        char *msr_root;
         int features_source; /* enum features_choice */
         struct string_list power_sources;
         struct string_list hwmon_use;

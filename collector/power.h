@@ -53,6 +53,7 @@ struct power_source_options {
         struct power_notes *notes; /* for open() to fill; may be NULL */
         const char *sysfs_root;
         const char *procfs_root;
+        const char *msr_root;         /* "/dev/cpu" */
         const char *const *hwmon_use; /* "NAME[:LABEL]=COMPONENT" */
         size_t n_hwmon_use;
         const char *estimator_socket;       /* estimate: unix socket; "" unset */
@@ -78,10 +79,12 @@ struct power_source_ops {
         void (*poll)(struct power_source *source, uint64_t ns);
 };
 #define POWER_GUARD_MS 10000
-extern const struct power_source_ops power_source_rapl;     /* rapl.c */
-extern const struct power_source_ops power_source_acpi;     /* hwmon.c */
-extern const struct power_source_ops power_source_hwmon;    /* hwmon.c */
-extern const struct power_source_ops power_source_estimate; /* estimate.c */
+extern const struct power_source_ops power_source_rapl;      /* rapl.c */
+extern const struct power_source_ops power_source_rapl_perf; /* rapl_perf.c */
+extern const struct power_source_ops power_source_rapl_msr;  /* rapl_msr.c */
+extern const struct power_source_ops power_source_acpi;      /* hwmon.c */
+extern const struct power_source_ops power_source_hwmon;     /* hwmon.c */
+extern const struct power_source_ops power_source_estimate;  /* estimate.c */
 
 /* Whether an entry of hwmon.use can be understood; -EINVAL with words. */
 int hwmon_use_check(const char *use, struct err *e);

@@ -13,10 +13,10 @@ static const char *value_of(const char *line, const char *key)
 {
         size_t n = strlen(key);
 
-        if (strncmp(line, key, n) != 0 || !strchr(" \t:", line[n]))
+        if (strncmp(line, key, n) != 0)
                 return NULL;
-        line = strchr(line, ':');
-        return line ? line + 1 + strspn(line + 1, " \t") : NULL;
+        line += n + strspn(line + n, " \t");
+        return *line == ':' ? line + 1 + strspn(line + 1, " \t") : NULL;
 }
 
 void processor_read(const char *procfs_root, struct processor *ret)
