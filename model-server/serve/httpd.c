@@ -49,6 +49,7 @@ struct exchange {
 };
 
 #define NEVER_MS (1000LL * 86400 * 365)
+#define FDS_OWN  128 /* descriptors that are no connections */
 
 static uint64_t after_ms(long long ms)
 {
@@ -303,18 +304,21 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
         (void)atomic_fetch_sub(&h->active, 1);
 }
 
-/* Every connection is a descriptor; the usual soft limit is 1024. */
-static void raise_descriptor_limit(long long connections)
+/* Every connection is a descriptor; the usual soft limit is 1024. Returns how many connections there can be
+ * without taking the database's and the publisher's descriptors away. */
+static long long raise_descriptor_limit(long long connections)
 {
-        rlim_t wanted = (rlim_t)connections + 128;
+        rlim_t wanted = (rlim_t)connections + FDS_OWN;
         struct rlimit limit;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-                return;
+                return connections;
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
-                log_warning("only %llu files can be open, so fewer than %lld connections",
-                            (unsigned long long)limit.rlim_cur, connections);
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
+                return connections;
+        log_warning("only %llu files can be open, so fewer than %lld connections",
+                    (unsigned long long)limit.rlim_cur, connections);
+        return limit.rlim_cur > FDS_OWN ? (long long)(limit.rlim_cur - FDS_OWN) : 1;
 }
 
 static int make_address(const char *listen, struct sockaddr_storage *ret, struct err *e)
@@ -368,6 +372,7 @@ int httpd_start(struct server *server, struct worker *worker, struct httpd **ret
 {
         const struct options *o = server->options;
         struct httpd *h = calloc(1, sizeof(*h));
+        long long connections;
         int fd;
 
         if (!h)
@@ -376,7 +381,7 @@ int httpd_start(struct server *server, struct worker *worker, struct httpd **ret
         h->worker = worker;
         h->peers.next = h->peers.previous = &h->peers;
         (void)pthread_mutex_init(&h->lock, NULL); /* cannot fail without attributes */
-        raise_descriptor_limit(o->connections);
+        connections = raise_descriptor_limit(o->connections);
         fd = open_socket(o->listen, &h->port, e);
         if (fd < 0) {
                 free(h);
@@ -386,7 +391,7 @@ int httpd_start(struct server *server, struct worker *worker, struct httpd **ret
                 MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
                 MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned int)HTTPD_THREADS,
                 MHD_OPTION_CONNECTION_LIMIT,
-                (unsigned int)(o->connections < HTTPD_THREADS ? HTTPD_THREADS : o->connections),
+                (unsigned int)(connections < HTTPD_THREADS ? HTTPD_THREADS : connections),
                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((o->request_ms + 999) / 1000),
                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTPD_HEADER_MAX, MHD_OPTION_NOTIFY_COMPLETED,
                 on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);

@@ -202,3 +202,33 @@ check_exit 1 "a second server on the same database is refused" "$BIN/wattloop-mo
 check_exit 1 "a port in use is refused" "$BIN/wattloop-model-server" serve --listen "127.0.0.1:$port" \
         --database-path "$dir/other.db" --models-path "$dir/pipelines"
 stop "$server"
+
+# Few descriptors, and connections that want them all: the server keeps those that it needs itself.
+cat >"$dir/few.py" <<'PY'
+import http.client, socket, sys, time
+port, batch = int(sys.argv[1]), open(sys.argv[2], "rb").read()
+c = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+c.connect()
+crowd = []
+for i in range(400):
+    crowd.append(socket.socket())
+    crowd[-1].settimeout(5)
+    crowd[-1].connect(("127.0.0.1", port))
+c.request("POST", "/api/v1/import", batch)
+print("upload", len(c.getresponse().read()) > 0)
+for i in range(50):
+    c.request("GET", "/best-models")
+    if b"SGD" in c.getresponse().read():
+        print("published")
+        break
+    time.sleep(0.1)
+PY
+port=$(free_port)
+url=http://127.0.0.1:$port
+start "$dir/log" bash -c 'ulimit -n 256 && exec "$@"' limited "$BIN/wattloop-model-server" serve --listen "127.0.0.1:$port" \
+        --database-path "$dir/few.db" --models-path "$dir/few"
+server=$STARTED_PID
+wait_for 10 curl -sf "$url/healthz"
+check_has "with few descriptors and many connections it still publishes" \
+        "$(python3 "$dir/few.py" "$port" "$dir/batch.jsonl" 2>&1 | tr '\n' ' ')" "upload True published"
+stop "$server"
