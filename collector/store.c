@@ -57,10 +57,12 @@ static const char *const sql[STATEMENTS] = {
                        "RETURNING sensor_id",
         [ADD_POWER] = "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (?, ?, "
                       "?, ?, ?)",
-        /* both walk back from the newest interval and stop at the first hit; unknown ones walk nowhere */
-        [FIND_TOTALS] = "SELECT " TOTALS " FROM entity e CROSS JOIN usage u ON u.entity_id = e.entity_id "
-                        "WHERE u.interval_id >= ?1 AND e.kind = 'container' AND e.key = ?2 "
-                        "ORDER BY u.interval_id DESC LIMIT 1",
+        /* both walk back from the newest interval and stop at the first hit; unknown ones walk nowhere. usage
+         * has many rows per interval and no index by entity: from interval to interval by the primary key */
+        [FIND_TOTALS] = "SELECT " TOTALS " FROM entity e CROSS JOIN interval i "
+                        "CROSS JOIN usage u ON u.interval_id = i.interval_id AND u.entity_id = e.entity_id "
+                        "WHERE i.interval_id >= ?1 AND e.kind = 'container' AND e.key = ?2 "
+                        "ORDER BY i.interval_id DESC LIMIT 1",
         [FIND_POWER] = "SELECT p.energy_uj, p.idle_uj, i.duration_ns FROM sensor s "
                        "CROSS JOIN power p ON p.sensor_id = s.sensor_id "
                        "CROSS JOIN interval i ON i.interval_id = p.interval_id "

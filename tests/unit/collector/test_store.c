@@ -273,7 +273,7 @@ static void an_entity_that_was_forgotten_returns_with_its_total(void **state)
 /* The look-up happens within a tick: it must not read all that a full day has recorded. */
 static void a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all_rows(void **state)
 {
-        uint64_t total[FEATURE_N] = { 0 }, begin_ns, found_ns, searched_ns;
+        uint64_t total[FEATURE_N] = { 0 }, found_ns = UINT64_MAX, searched_ns = UINT64_MAX;
 
         (void)state;
         start();
@@ -283,13 +283,16 @@ static void a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all
         crowd = 3000;
         for (int i = 0; i < 20; i++)
                 tick(2, 1);
-        (void)query("SELECT sum(entity_id) FROM usage"); /* warm */
-        begin_ns = clock_monotonic_ns();
-        (void)query("SELECT sum(entity_id) FROM usage");
-        searched_ns = clock_monotonic_ns() - begin_ns;
-        begin_ns = clock_monotonic_ns();
-        assert_int_equal(store_restore_entity(store, "c7", total), 0);
-        found_ns = clock_monotonic_ns() - begin_ns;
+        for (int i = 0; i < 5; i++) { /* the shortest of a few: others use this machine as well */
+                uint64_t begin_ns = clock_monotonic_ns(), middle_ns, end_ns;
+
+                (void)query("SELECT sum(entity_id) FROM usage");
+                middle_ns = clock_monotonic_ns();
+                assert_int_equal(store_restore_entity(store, "c7", total), 0);
+                end_ns = clock_monotonic_ns();
+                searched_ns = middle_ns - begin_ns < searched_ns ? middle_ns - begin_ns : searched_ns;
+                found_ns = end_ns - middle_ns < found_ns ? end_ns - middle_ns : found_ns;
+        }
         if (found_ns > searched_ns / 2)
                 fail_msg("%llu ns, a search of everything takes %llu", (unsigned long long)found_ns,
                          (unsigned long long)searched_ns);
