@@ -17,13 +17,8 @@
 #define MSR_COUNTERS_MAX 2048
 #define MSR_MODULUS      (UINT64_C(1) << 32)
 #define MSR_FILE_STRIDE  8 /* bytes of a register in a plain file; the device takes its number as offset */
-* /
 
-        enum msr_scope {
-                MSR_PER_DIE,
-                MSR_PER_SOCKET,
-                MSR_PER_CORE
-        };
+enum msr_scope { MSR_PER_DIE, MSR_PER_SOCKET, MSR_PER_CORE };
 
 struct msr_domain {
         uint32_t address;
