@@ -9,7 +9,7 @@
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
 static const char *const power_choices[] = { "rapl",  "rapl-perf", "rapl-msr", "acpi",
-                                             "hwmon", "estimate",  NULL };
+                                             "hwmon", "ipmi",      "estimate", NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
 
 #define FIELD(f) offsetof(struct options, f)
@@ -30,6 +30,8 @@ const struct option options_table[] = {
         { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,rapl-perf,rapl-msr,acpi,hwmon", 0, 0,
           power_choices,
           "power sources to use; when none of them is found, estimate is used if it is configured below" },
+        { "ipmi.device", OPTION_STRING, FIELD(ipmi_device), "/dev/ipmi0", 0, 0, NULL,
+          "device of the management controller" },
         { "hwmon.use", OPTION_LIST, FIELD(hwmon_use), "", 0, 0, NULL,
           "further hwmon meters to use: NAME=COMPONENT or NAME:LABEL=COMPONENT" },
         { "estimate.socket", OPTION_STRING, FIELD(estimate_socket), "", 0, 0, NULL,

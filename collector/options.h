@@ -14,6 +14,7 @@ struct options {
         int features_source; /* enum features_choice */
         struct string_list power_sources;
         struct string_list hwmon_use;
+        char *ipmi_device;
         char *estimate_socket;      /* "" unset */
         char *estimate_weight;      /* "" unset */
         int estimate_energy_source; /* index into options_energy_sources */

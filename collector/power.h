@@ -54,6 +54,7 @@ struct power_source_options {
         const char *sysfs_root;
         const char *procfs_root;
         const char *msr_root;         /* "/dev/cpu" */
+        const char *ipmi_device;      /* "/dev/ipmi0" */
         const char *const *hwmon_use; /* "NAME[:LABEL]=COMPONENT" */
         size_t n_hwmon_use;
         const char *estimator_socket;       /* estimate: unix socket; "" unset */
@@ -84,6 +85,7 @@ extern const struct power_source_ops power_source_rapl_perf; /* rapl_perf.c */
 extern const struct power_source_ops power_source_rapl_msr;  /* rapl_msr.c */
 extern const struct power_source_ops power_source_acpi;      /* hwmon.c */
 extern const struct power_source_ops power_source_hwmon;     /* hwmon.c */
+extern const struct power_source_ops power_source_ipmi;      /* ipmi.c */
 extern const struct power_source_ops power_source_estimate;  /* estimate.c */
 
 /* Whether an entry of hwmon.use can be understood; -EINVAL with words. */

@@ -74,6 +74,7 @@ static struct power_source_options power_options(const struct options *o)
                 .sysfs_root = o->sysfs_root,
                 .procfs_root = o->procfs_root,
                 .msr_root = o->msr_root,
+                .ipmi_device = o->ipmi_device,
                 .hwmon_use = (const char *const *)o->hwmon_use.items,
                 .n_hwmon_use = o->hwmon_use.n,
                 .estimator_socket = o->estimate_socket,
