@@ -150,10 +150,10 @@ start() {
 }
 
 stop() {
-        local i
+        local _
 
         kill -TERM "$1" 2>/dev/null
-        for i in {1..50}; do
+        for _ in {1..50}; do
                 running "$1" || break
                 sleep 0.1
         done
@@ -303,7 +303,7 @@ PY
 }
 
 write_poor_model() {
-        local c sep=''
+        local c
 
         printf '{"model_name": "PoorConstant_0", "provenance": "simulated"'
         for c in package core uncore dram; do
@@ -393,7 +393,7 @@ training() {
         # A server may hold back the newest rows of a recording; nearly all must have been learned.
         rows=$((RECORDED * 9 / 10))
         wait_for 20 published_all $rows || fail "no model of $rows rows was published" "$DIR/log/model-server.log"
-        IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS MODEL_ID MODEL_PROVENANCE <<<"$(published)"
+        IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS _ MODEL_PROVENANCE <<<"$(published)"
         note "$RECORDED rows recorded and acknowledged; $MODEL learned from $MODEL_ROWS, prequential MAE $MODEL_MAE W ($MODEL_PROVENANCE)"
 }
 

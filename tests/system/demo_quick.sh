@@ -1,36 +1,51 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# runs alone: it judges what the whole machine does
-# A short run of the demo: the whole loop closes, and the estimates hold against the simulated power.
+# A short run of the demo: the whole loop closes, and the estimates hold against the simulated power. Where other
+# programs keep the machine busy meanwhile, power hardly varies and estimates cannot be judged: a skip.
 set -u
 . "$(dirname "$0")/lib.sh"
+OTHERS_MAX=20 # percent of all CPUs
 dir=$(tmpdir)
 passes="the demo passes: record, upload, train, publish, refresh, estimate"
 
-busy=$(awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat; sleep 2; awk '/^cpu / { print $2 + $3 + $4 + $7 + $8, $5 + $6 }' /proc/stat)
-busy=$(awk '{ b[NR] = $1; i[NR] = $2 } END { t = b[2] - b[1] + i[2] - i[1]; printf "%d", (t > 0 ? 100 * (b[2] - b[1]) / t : 0) }' <<<"$busy")
-if [ "$busy" -gt 40 ]; then
-        skip "$passes" "other programs keep this machine $busy % busy, so its power hardly varies"
-        exit 0
-fi
+# Busy and all CPU time of the machine so far, in hundredths of a second.
+cpu_time() {
+        awk '/^cpu / { busy = $2 + $3 + $4 + $7 + $8; print busy, busy + $5 + $6 }' /proc/stat
+}
 
-B=$B DEMO_DIR=$dir/demo DEMO_QUICK=1 deploy/demo/demo.sh >"$dir/demo.out" 2>&1
-status=$?
+before=$(cpu_time)
+TIMEFORMAT='%U %S'
+used=$({ time B=$B DEMO_DIR=$dir/demo DEMO_QUICK=1 deploy/demo/demo.sh >"$dir/demo.out" 2>&1; echo $? >"$dir/status"; } 2>&1)
+status=$(cat "$dir/status")
+after=$(cpu_time)
+others=$(awk -v used="$used" -v before="$before" -v after="$after" 'BEGIN { split(used, u); split(before, b); split(after, a)
+        printf "%d", 100 * (a[1] - b[1] - 100 * (u[1] + u[2])) / (a[2] - b[2]) }')
 last=$(tail -n 1 "$dir/demo.out")
 echo "# $last"
+echo "# other programs used $others % of the CPUs meanwhile"
+
 case $status:$last in
 "0:demo: PASS features="*" model="*" mae="*" range="*" swaps="*" requests="*" failed=0") ok "$passes" ;;
+"1:demo: FAIL stage=8/8 (judge)"*)
+        if [ "$others" -gt $OTHERS_MAX ]; then
+                skip "$passes" "other programs kept the machine $others % busy; all stages up to the judging worked"
+        else
+                not_ok "$passes" "$(tail -n 12 "$dir/demo.out")"
+        fi
+        ;;
 *) not_ok "$passes" "exit $status; $(tail -n 12 "$dir/demo.out")" ;;
 esac
-simulated() {
-        grep -E '[0-9] W( |$|\)|;|,)' "$dir/demo.out" | grep -v simulated
-}
-if [ -z "$(simulated)" ]; then
+
+unlabelled=$(grep -E '[0-9] W( |$|\)|;|,)' "$dir/demo.out" | grep -v simulated)
+if [ -z "$unlabelled" ]; then
         ok "each line of the demo that shows watts says that they are simulated"
 else
-        not_ok "each line of the demo that shows watts says that they are simulated" "$(simulated)"
+        not_ok "each line of the demo that shows watts says that they are simulated" "$unlabelled"
 fi
-left=$(find /sys/fs/cgroup -maxdepth 4 -type d -name 'wattloop-demo-*' 2>/dev/null)
+left=''
+for cgroup in $(find /sys/fs/cgroup -maxdepth 4 -type d -name 'wattloop-demo-*' 2>/dev/null); do
+        [ -d "/proc/${cgroup##*-}" ] || left+="$cgroup " # named after the demo's pid: another one may be running
+done
 if [ -z "$left" ]; then
         ok "the demo leaves no cgroup behind"
 else

@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
 # What system tests share; sourced by every tests/system/*.sh after `set -u`:
 #
