@@ -55,7 +55,7 @@ struct server {
         bool accepting;
         uint64_t accept_again_ns; /* 0: no pause, or until a connection ends */
         struct connection *first, *last;
-        long long n_connections;
+        long long n_connections, connections_max;
         size_t buffered;
         struct client_service service;
         struct answerer answerer;
@@ -290,7 +290,7 @@ static void acceptor_ready(struct server *s, struct watch *w, uint32_t events)
         for (int i = 0; i < ACCEPTS_A_TURN && s->accepting; i++) {
                 int fd, r;
 
-                if (s->n_connections >= s->options->clients_max) {
+                if (s->n_connections >= s->connections_max) {
                         set_accepting(s, false); /* until a connection ends */
                         return;
                 }
@@ -355,18 +355,21 @@ static int open_signals(struct server *s)
 
 /* ---- start and stop ---- */
 
-/* Descriptors for all clients that the configuration allows, as far as the hard limit goes. */
-static void raise_fd_limit(long long clients_max)
+/* Descriptors for all clients that the configuration allows, as far as the hard limit goes. Returns how many
+ * clients there can be without taking away what a reload of the store needs. */
+static long long raise_fd_limit(long long clients_max)
 {
         struct rlimit limit;
         rlim_t wanted = (rlim_t)clients_max + FDS_OWN;
 
         if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-                return;
+                return clients_max;
         limit.rlim_cur = limit.rlim_max < wanted ? limit.rlim_max : wanted;
-        if (setrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur < wanted)
-                log_warning("fewer than %lld clients can be served at a time: at most %llu files may be open",
-                            clients_max, (unsigned long long)limit.rlim_cur);
+        if (setrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur >= wanted)
+                return clients_max;
+        log_warning("fewer than %lld clients can be served at a time: at most %llu files may be open",
+                    clients_max, (unsigned long long)limit.rlim_cur);
+        return limit.rlim_cur > FDS_OWN ? (long long)(limit.rlim_cur - FDS_OWN) : clients_max;
 }
 
 static int open_acceptor(struct server *s, const char *path)
@@ -462,7 +465,7 @@ int server_run(const struct options *options)
                                              .request_max = (size_t)options->request_max,
                                              .buffered_max = (size_t)options->buffered_max,
                                              .buffered = &s.buffered };
-        raise_fd_limit(options->clients_max);
+        s.connections_max = raise_fd_limit(options->clients_max);
 
         r = open_server(&s);
         if (r == 0) {

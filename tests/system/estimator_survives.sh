@@ -192,3 +192,25 @@ last.sendall(sys.argv[2].encode())
 print(("ok" if b"7.0" in last.recv(4096) else "not ok") + " - and goes on when some are free again")
 PY
 check "it said so once" test "$(grep -c 'cannot accept connections' "$dir/log2")" -eq 1
+
+# few descriptors, and clients that want them all: a reload has those that it needs
+stop "$pid"
+(ulimit -n 64; exec "$ESTIMATOR" serve --config "$CONFIG" --socket-path "$sock" --store-path "$dir/store" 2>"$dir/log3") &
+pid=$!
+STARTED+=("$pid")
+wait_for 5 test -S "$sock"
+const_weights 8 | install_weights "$dir/store" acpi/AbsPower >/dev/null
+python3 - "$sock" "$REQUEST" "$pid" <<'PY'
+import os, signal, socket, sys, time
+crowd = []
+for i in range(100):
+    s = socket.socket(socket.AF_UNIX); s.settimeout(5); s.connect(sys.argv[1]); crowd.append(s)
+time.sleep(0.2)
+os.kill(int(sys.argv[3]), signal.SIGHUP)
+for i in range(50):
+    crowd[0].sendall(sys.argv[2].encode())
+    reply = crowd[0].recv(4096)
+    if b"8.0" in reply: break
+    time.sleep(0.05)
+print(("ok" if b"8.0" in reply else "not ok") + " - clients leave a reload the descriptors that it needs")
+PY
