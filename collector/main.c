@@ -29,7 +29,7 @@ struct collector {
         struct window_lookup lookup;
         struct collector_stats stats;
         struct buf text; /* of /metrics */
-        struct log_limit feature_warning, power_warning, store_warning;
+        struct log_limit feature_warning, power_warning, store_warning, reopen_warning;
         int timer_fd, signal_fd;
         int guard_fd; /* between samples that are far apart; -1: they are not */
 };
@@ -99,18 +99,23 @@ static int open_store(struct collector *c, bool corrupt, struct err *e)
         return 0;
 }
 
-/* A file that became corrupt under our hands: go on with a new one, in a new epoch. */
+/* A file that became corrupt under our hands: go on with a new one, in a new epoch. While none can be made,
+ * this is tried again at every tick, and the intervals go to /metrics only. */
 static void replace_store(struct collector *c)
 {
         int64_t now_ms = c->window->end_ms;
+        bool corrupt = c->store;
         struct err e = { 0 };
 
         store_close(TAKE(c->store));
         c->lookup.restore_entity = NULL;
         c->lookup.restore_sensor = NULL;
-        if (open_store(c, true, &e) < 0)
-                (void)log_error(0, "nothing is stored from now on: %s", e.text);
-        window_start(c->window, now_ms);
+        if (open_store(c, corrupt, &e) == 0) {
+                window_start(c->window, now_ms);
+                return;
+        }
+        warn_limited(&c->reopen_warning, "nothing is stored until the database can be replaced", &e);
+        window_stored(c->window);
 }
 
 static void store_interval(struct collector *c)
@@ -120,12 +125,15 @@ static void store_interval(struct collector *c)
 
         if (c->store)
                 r = store_append(c->store, c->window, clock_wall_ms(), &e);
+        else if (*c->options->store_path)
+                r = err_set(&e, -EBADMSG, "the database was corrupt");
         if (r == 0) {
                 window_stored(c->window);
                 return;
         }
         c->stats.store_errors++;
-        warn_limited(&c->store_warning, "interval not stored, it will go into the next", &e);
+        if (c->store)
+                warn_limited(&c->store_warning, "interval not stored, it will go into the next", &e);
         if (r == -EBADMSG)
                 replace_store(c);
 }

@@ -126,10 +126,10 @@ static int move_aside(const char *path, int64_t now_ms, char *ret, size_t size, 
         for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
                 (void)snprintf(from, sizeof(from), "%s%s", path, suffixes[i]);
                 (void)snprintf(to, sizeof(to), "%s.corrupt-%s%s", path, stamp, suffixes[i]);
-                if (i == 0)
-                        (void)snprintf(ret, size, "%s", to);
                 if (rename(from, to) < 0 && errno != ENOENT)
                         return err_sys(e, "cannot move '%s' aside", from);
+                if (i == 0)
+                        (void)snprintf(ret, size, "%s", to);
         }
         return 0;
 }

@@ -67,6 +67,23 @@ check "a file with damaged pages is replaced too" \
 stop "$pid"
 check "and kept" sh -c "ls '$dir'/damaged.db.corrupt-*"
 
+# damage under its hands, and for a while nowhere to put the file aside: directories have every name it could get
+start "$dir/later.log" "$collector" run "${base[@]}" --store-path "$dir/later.db" --metrics-listen ""
+pid=$STARTED_PID
+wait_for 10 sh -c "sqlite3 -readonly '$dir/later.db' 'SELECT max(interval_id) > 5 FROM interval' | grep -qx 1"
+now=$(date +%s)
+for i in $(seq 0 60); do
+        mkdir "$dir/later.db.corrupt-$(date -u -d "@$((now + i))" +%Y%m%dT%H%M%SZ)"
+done
+sqlite3 "$dir/later.db" '.timeout 5000' 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
+dd if=/dev/urandom of="$dir/later.db" bs=4096 seek=1 count=30 conv=notrunc status=none
+sqlite3 "$dir/later.db" '.timeout 5000' 'PRAGMA user_version = 1' # the collector's cached pages are void now
+check "a file that cannot be put aside is told" wait_for 10 grep -q "nothing is stored" "$dir/later.log"
+rmdir "$dir"/later.db.corrupt-*
+check "and recording goes on once it can" \
+        wait_for 10 sh -c "sqlite3 -readonly '$dir/later.db' 'SELECT max(interval_id) > 1 FROM interval' 2>/dev/null | grep -qx 1"
+stop "$pid"
+
 sqlite3 "$db" 'PRAGMA user_version = 99'
 before=$(sha256sum <"$db")
 out=$("$collector" run "${base[@]}" --store-path "$db" --metrics-listen "" 2>&1)
