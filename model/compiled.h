@@ -15,6 +15,7 @@ struct model_term {
 
 struct model_component {
         const char *name; /* from the vocabulary, static */
+        const char *kind; /* weights: what is evaluated, in a word; static */
         /* Raw watts of n rows into out[0], out[out_stride], ...: not clamped, perhaps not finite. */
         void (*eval)(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
                      size_t n, double *out, size_t out_stride);
@@ -23,7 +24,10 @@ struct model_component {
         double scale;             /* x = value / scale, 0 when scale is 0 */
         struct model_term *terms; /* linear: owned; without those of weight 0 */
         size_t n_terms;
+        struct plan *plan; /* trained models: owned; NULL for weights */
 };
+
+#define MODEL_CLASSES_MAX 192 /* names that pickles may contain */
 
 struct model {
         char *name;
@@ -37,6 +41,8 @@ struct model {
         size_t n_features;
         struct model_component components[MODEL_COMPONENTS_MAX]; /* in the vocabulary's order */
         size_t n_components;
+        const char *class;                       /* static: "weight", "scikit", ... */
+        bool pickled_classes[MODEL_CLASSES_MAX]; /* which of pickle_classes[] its pickles name */
 };
 
 int model_new(struct model **ret, struct err *e);
@@ -52,6 +58,19 @@ int model_add_feature(struct model *model, const char *name, double scale, size_
 
 /* A zeroed component, which becomes the last. -EBADMSG for a name that the vocabulary does not have. */
 int model_add_component(struct model *model, const char *name, struct model_component **ret, struct err *e);
+
+/* load.c: what the loaders of several classes need. An entry that must be a JSON object; and whether
+ * metadata's features contain those of the model. */
+int model_parse_entry(const struct model_archive *archive, const char *name, json_t **ret, struct err *e);
+int model_check_features(const struct model *model, const json_t *metadata, struct err *e);
+
+/* upstream.c: archives of Kepler's trainers. */
+int model_load_scikit(const struct model_archive *archive, const json_t *metadata,
+                      const struct model_load_options *options, struct model **ret, struct err *e);
+int model_load_xgboost(const struct model_archive *archive, const json_t *metadata,
+                       const struct model_load_options *options, struct model **ret, struct err *e);
+int model_load_curvefit(const struct model_archive *archive, const json_t *metadata,
+                        const struct model_load_options *options, struct model **ret, struct err *e);
 
 /* Bring the components into the vocabulary's order. */
 void model_sort_components(struct model *model);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* From the entries of an archive to a model. One row per model class: a new kind of model is one row and one
- * file. Pickled classes (scikit, curvefit) are code for Python and are not rows here. */
+ * file. */
 #include "model/compiled.h"
 
 #include <errno.h>
@@ -12,7 +12,7 @@
 #define METADATA    "metadata.json"
 #define WEIGHT_FILE "weight.json"
 
-static int parse_entry(const struct model_archive *a, const char *name, json_t **ret, struct err *e)
+int model_parse_entry(const struct model_archive *a, const char *name, json_t **ret, struct err *e)
 {
         const struct model_entry *entry = model_archive_find(a, name);
         json_t *document;
@@ -65,7 +65,7 @@ static int check_component_map(const struct model *m, const json_t *map, struct 
 }
 
 /* "metadata.json" may name fewer features than the weights use only by mistake. */
-static int check_features(const struct model *m, const json_t *metadata, struct err *e)
+int model_check_features(const struct model *m, const json_t *metadata, struct err *e)
 {
         const json_t *listed = json_object_get(metadata, "features");
 
@@ -87,8 +87,8 @@ static int check_features(const struct model *m, const json_t *metadata, struct 
         return 0;
 }
 
-static int load_weight_class(const struct model_archive *a, const json_t *metadata, struct model **ret,
-                             struct err *e)
+static int load_weight_class(const struct model_archive *a, const json_t *metadata,
+                             const struct model_load_options *options, struct model **ret, struct err *e)
 {
         CLEANUP(model_freep) struct model *m = NULL;
         CLEANUP(json_decrefp) json_t *map = NULL;
@@ -96,6 +96,7 @@ static int load_weight_class(const struct model_archive *a, const json_t *metada
         const char *name, *map_file;
         int r;
 
+        (void)options; /* weights say themselves what they depend on */
         r = json_get_string(metadata, "model_name", &name, e);
         if (r == 0)
                 r = json_get_string(metadata, "model_file", &map_file, e);
@@ -110,10 +111,10 @@ static int load_weight_class(const struct model_archive *a, const json_t *metada
         r = model_read_head(m, metadata, e);
         if (r < 0)
                 return err_prefix(e, r, METADATA);
-        r = check_features(m, metadata, e);
+        r = model_check_features(m, metadata, e);
         if (r < 0)
                 return r;
-        r = parse_entry(a, map_file, &map, e);
+        r = model_parse_entry(a, map_file, &map, e);
         if (r < 0)
                 return r;
         r = check_component_map(m, map, e);
@@ -125,13 +126,24 @@ static int load_weight_class(const struct model_archive *a, const json_t *metada
 
 static const struct model_class {
         const char *name;
-        int (*load)(const struct model_archive *a, const json_t *metadata, struct model **ret, struct err *e);
+        int (*load)(const struct model_archive *a, const json_t *metadata,
+                    const struct model_load_options *options, struct model **ret, struct err *e);
 } classes[] = {
         { "weight", load_weight_class },
+        { "scikit", model_load_scikit },
+        { "xgboost", model_load_xgboost },
+        { "curvefit", model_load_curvefit },
 };
 
 int model_load_archive(const struct model_archive *a, struct model **ret, struct err *e)
 {
+        return model_load_archive_with(a, NULL, ret, e);
+}
+
+int model_load_archive_with(const struct model_archive *a, const struct model_load_options *options,
+                            struct model **ret, struct err *e)
+{
+        static const struct model_load_options defaults = { .curve_index = MODEL_CURVE_FITTED };
         CLEANUP(json_decrefp) json_t *metadata = NULL;
         const struct model_entry *weights = model_archive_find(a, WEIGHT_FILE);
         const char *class;
@@ -143,7 +155,7 @@ int model_load_archive(const struct model_archive *a, struct model **ret, struct
                 return model_load_weight(weights->data, weights->size, NULL, ret, e);
         }
 
-        r = parse_entry(a, METADATA, &metadata, e);
+        r = model_parse_entry(a, METADATA, &metadata, e);
         if (r < 0)
                 return r;
         r = json_get_string(metadata, "model_class", &class, e);
@@ -151,6 +163,6 @@ int model_load_archive(const struct model_archive *a, struct model **ret, struct
                 return err_prefix(e, -EBADMSG, METADATA);
         for (size_t i = 0; i < ARRAY_SIZE(classes); i++)
                 if (!strcmp(classes[i].name, class))
-                        return classes[i].load(a, metadata, ret, e);
+                        return classes[i].load(a, metadata, options ? options : &defaults, ret, e);
         return err_set(e, -ENOTSUP, "model class '%.40s' cannot be evaluated by this version", class);
 }

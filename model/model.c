@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "model/plan.h"
 #include "schema/machine.h"
 #include "schema/vocabulary.h"
 
@@ -19,10 +20,17 @@ int model_new(struct model **ret, struct err *e)
         if (!m)
                 return err_set(e, -ENOMEM, "out of memory");
         m->output_type = "";
+        m->class = "weight";
         m->provenance = -1;
         m->mae = NAN;
         *ret = m;
         return 0;
+}
+
+static void component_done(struct model_component *c)
+{
+        free(c->terms);
+        plan_free(c->plan);
 }
 
 void model_free(struct model *m)
@@ -32,7 +40,7 @@ void model_free(struct model *m)
         for (size_t i = 0; i < m->n_features; i++)
                 free(m->features[i]);
         for (size_t i = 0; i < m->n_components; i++)
-                free(m->components[i].terms);
+                component_done(&m->components[i]);
         free(m->name);
         free(m);
 }
@@ -239,6 +247,28 @@ size_t model_components(const struct model *m)
 const char *model_component(const struct model *m, size_t i)
 {
         return m->components[i].name;
+}
+
+const char *model_class(const struct model *m)
+{
+        return m->class;
+}
+
+const char *model_component_kind(const struct model *m, size_t i)
+{
+        const struct model_component *c = &m->components[i];
+
+        return c->plan ? c->plan->kind : c->kind;
+}
+
+const char *model_component_note(const struct model *m, size_t i)
+{
+        return m->components[i].plan ? m->components[i].plan->note : "";
+}
+
+double model_component_mae(const struct model *m, size_t i)
+{
+        return m->components[i].plan ? m->components[i].plan->mae : NAN;
 }
 
 size_t model_features(const struct model *m)

@@ -50,9 +50,22 @@ int model_archive_id(const struct model_archive *archive, char ret[65]);
 /* Pack entries into a deterministic zip (sorted, 0644, fixed time stamp). */
 int model_archive_pack(const struct model_archive *archive, struct buf *out, struct err *e);
 
-/* Load a model from unpacked entries: an archive with metadata.json, or a lone weight.json. Model classes
- * this version cannot evaluate are -ENOTSUP and named. load.c */
+/* Which column a pickled curve is a function of: the one that it was fitted on, which the pickle says, or the
+ * one that upstream's sidecar takes (an index into another feature group). They differ in the groups Basic,
+ * BPFIRQ and CounterIRQCombined. */
+enum model_curve_index { MODEL_CURVE_FITTED, MODEL_CURVE_UPSTREAM };
+
+struct model_load_options {
+        enum model_curve_index curve_index;
+};
+
+/* Load a model from unpacked entries: an archive with metadata.json (classes weight, scikit, xgboost,
+ * curvefit), or a lone weight.json. Pickles are read as data, never executed; what is not on the list of
+ * known classes is -ENOTSUP and named, as are model classes that this version cannot evaluate. `options` may
+ * be NULL. load.c */
 int model_load_archive(const struct model_archive *archive, struct model **ret, struct err *e);
+int model_load_archive_with(const struct model_archive *archive, const struct model_load_options *options,
+                            struct model **ret, struct err *e);
 
 void model_free(struct model *model);
 CLEANUP_DEFINE(struct model *, model_free);
@@ -67,6 +80,15 @@ const char *model_component(const struct model *model, size_t i);
 size_t model_features(const struct model *model);
 const char *model_feature(const struct model *model, size_t i);
 double model_feature_scale(const struct model *model, size_t i); /* a typical large value, > 0 */
+
+/* What inspection shows. */
+const char *model_class(const struct model *model);                    /* "weight", "scikit", ... */
+const char *model_component_kind(const struct model *model, size_t i); /* "GradientBoostingRegressor" */
+const char *model_component_note(const struct model *model, size_t i); /* "100 trees, 1463 nodes"; "" */
+double model_component_mae(const struct model *model, size_t i);       /* W; NaN unknown */
+/* Class names that the model's pickles contain: the next one from *at on, which begins at 0. False: no more.
+ */
+bool model_next_class(const struct model *model, size_t *at, const char **ret_module, const char **ret_name);
 
 /* Canary: the model's own answers, unclamped, for a row of zeros and a row of every feature's scale must be
  * finite and at most MODEL_WATTS_MAX in size. -EDOM names the component. A small negative value at rest is

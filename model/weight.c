@@ -55,18 +55,18 @@ static void eval_exponential(const struct model_component *c, const size_t *inde
 /* ---- forms ---- */
 
 struct form {
-        const char *trainer;
+        const char *trainer, *kind;
         size_t curve_weights; /* 0: linear */
         void (*eval)(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
                      size_t n, double *out, size_t out_stride);
 };
 
 static const struct form forms[] = {
-        { "SGDRegressorTrainer", 0, eval_linear },
-        { "LinearRegressionTrainer", 0, eval_linear },
-        { "LogarithmicRegressionTrainer", 3, eval_logarithmic },
-        { "ExponentialRegressionTrainer", 3, eval_exponential },
-        { "LogisticRegressionTrainer", 4, eval_logistic },
+        { "SGDRegressorTrainer", "linear", 0, eval_linear },
+        { "LinearRegressionTrainer", "linear", 0, eval_linear },
+        { "LogarithmicRegressionTrainer", "logarithmic", 3, eval_logarithmic },
+        { "ExponentialRegressionTrainer", "exponential", 3, eval_exponential },
+        { "LogisticRegressionTrainer", "logistic", 4, eval_logistic },
 };
 #define FORM_LINEAR   (&forms[0])
 #define FORM_LOGISTIC (&forms[4])
@@ -318,6 +318,7 @@ static int read_component(struct model *m, const char *name, const json_t *weigh
                 return err_set(e, -EBADMSG, "'Numerical_Variables' is missing or not an object");
 
         c->eval = form->eval;
+        c->kind = form->kind;
         if (form->curve_weights > 0)
                 return read_curve(m, c, form, weights, variables, e);
         return read_linear(m, c, weights, variables, e);

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* k nearest neighbours. Training data have many equal rows, so it is common that more rows than needed lie at
+ * the distance of the last neighbour. Which of them count is decided by scikit-learn's order of visit: that
+ * of the stored k-d tree, or of the rows when there is none. */
+#include "model/sklearn.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#define NEIGHBOURS_MAX 256
+#define ROWS_MAX       ((size_t)1 << 20)
+#define LEVELS_MAX     40 /* of a tree; it is balanced */
+
+struct box {
+        size_t begin, end; /* a leaf's range of `order` */
+        bool leaf;
+        const double *low, *high; /* bounds of its rows, per column */
+};
+
+struct neighbours {
+        const double *rows, *y;
+        size_t n;
+        const uint32_t *order; /* of the rows, as the tree has them; without a tree their own */
+        const struct box *boxes;
+        size_t n_boxes;
+};
+
+/* ---- the k best so far: a max-heap, as scikit-learn's ---- */
+
+struct best {
+        size_t k;
+        double distance[NEIGHBOURS_MAX];
+        uint32_t row[NEIGHBOURS_MAX];
+};
+
+static void best_push(struct best *b, double distance, uint32_t row)
+{
+        size_t i = 0;
+
+        if (!(distance < b->distance[0]))
+                return;
+        for (;;) {
+                size_t child = 2 * i + 1;
+
+                if (child >= b->k)
+                        break;
+                if (child + 1 < b->k && b->distance[child + 1] > b->distance[child])
+                        child++;
+                if (!(b->distance[child] > distance))
+                        break;
+                b->distance[i] = b->distance[child];
+                b->row[i] = b->row[child];
+                i = child;
+        }
+        b->distance[i] = distance;
+        b->row[i] = row;
+}
+
+static double distance_to(const double *a, const double *b, size_t columns)
+{
+        double sum = 0;
+
+        for (size_t j = 0; j < columns; j++)
+                sum += (a[j] - b[j]) * (a[j] - b[j]);
+        return sum;
+}
+
+static void visit(const struct neighbours *nn, const double *x, size_t columns, size_t begin, size_t end,
+                  struct best *best)
+{
+        for (size_t i = begin; i < end; i++)
+                best_push(best, distance_to(x, nn->rows + nn->order[i] * columns, columns), nn->order[i]);
+}
+
+/* Least distance that a row of the box can have. */
+static double bound(const struct box *box, const double *x, size_t columns)
+{
+        double sum = 0;
+
+        for (size_t j = 0; j < columns; j++) {
+                double low = box->low[j] - x[j], high = x[j] - box->high[j];
+                double d = 0.5 * (low + fabs(low) + (high + fabs(high)));
+
+                sum += d * d;
+        }
+        return sum;
+}
+
+/* Depth first, the nearer child first, the left one when both are as near. */
+static void search(const struct neighbours *nn, const double *x, size_t columns, struct best *best)
+{
+        struct {
+                size_t box;
+                double bound;
+        } stack[LEVELS_MAX + 1];
+        size_t depth = 1;
+
+        stack[0].box = 0;
+        stack[0].bound = bound(&nn->boxes[0], x, columns);
+        while (depth > 0) {
+                size_t i = stack[--depth].box, left = 2 * i + 1, right = left + 1;
+                const struct box *box = &nn->boxes[i];
+                double to_left, to_right;
+                bool left_first;
+
+                if (stack[depth].bound > best->distance[0])
+                        continue;
+                if (box->leaf) {
+                        visit(nn, x, columns, box->begin, box->end, best);
+                        continue;
+                }
+                to_left = bound(&nn->boxes[left], x, columns);
+                to_right = bound(&nn->boxes[right], x, columns);
+                left_first = to_left <= to_right;
+                stack[depth].box = left_first ? right : left;
+                stack[depth++].bound = left_first ? to_right : to_left;
+                stack[depth].box = left_first ? left : right;
+                stack[depth++].bound = left_first ? to_left : to_right;
+        }
+}
+
+static inline void run(const struct plan_stage *s, const double *in, double *out, size_t n, bool tree)
+{
+        const struct neighbours *nn = s->data;
+        struct best best;
+
+        best.k = s->k;
+        for (; n > 0; n--, in += s->n_in, out++) {
+                double sum = 0;
+
+                for (size_t i = 0; i < best.k; i++) {
+                        best.distance[i] = INFINITY;
+                        best.row[i] = 0;
+                }
+                if (tree)
+                        search(nn, in, s->n_in, &best);
+                else
+                        visit(nn, in, s->n_in, 0, nn->n, &best);
+                for (size_t i = 0; i < best.k; i++)
+                        sum += nn->y[best.row[i]];
+                *out = sum / (double)best.k;
+        }
+}
+
+static void run_tree(const struct plan_stage *s, const double *in, double *out, size_t n)
+{
+        run(s, in, out, n, true);
+}
+
+static void run_brute(const struct plan_stage *s, const double *in, double *out, size_t n)
+{
+        run(s, in, out, n, false);
+}
+
+/* ---- loading ---- */
+
+static const struct pickle_array *tree_array(const struct pickle_node *state, size_t i)
+{
+        const struct pickle_node *node = i < state->list.n ? state->list.items[i] : NULL;
+
+        return node && node->kind == PICKLE_ARRAY && node->array->dtype ? node->array : NULL;
+}
+
+static int read_order(struct plan *plan, struct neighbours *nn, const struct pickle_array *order,
+                      struct err *e)
+{
+        uint32_t *copy;
+
+        if (order && order->n != nn->n)
+                return err_set(e, -EBADMSG, "k-d tree has %zu rows instead of %zu", order->n, nn->n);
+        copy = plan_calloc(plan, nn->n, sizeof(*copy));
+        if (!copy)
+                return plan_no_memory(e);
+        for (size_t i = 0; i < nn->n; i++) {
+                double v = (double)i;
+
+                if (order && (pickle_element(order, i, &v) < 0 || !(v >= 0 && v < (double)nn->n)))
+                        return err_set(e, -EBADMSG, "k-d tree names a row that is not there");
+                copy[i] = (uint32_t)v;
+        }
+        nn->order = copy;
+        return 0;
+}
+
+static int read_box(const struct pickle_array *data, size_t i, const struct pickle_field *const f[3],
+                    const struct neighbours *nn, struct box *box, struct err *e)
+{
+        double begin = pickle_field_get(data, i, f[0]), end = pickle_field_get(data, i, f[1]);
+
+        if (!(begin >= 0 && begin <= end && end <= (double)nn->n))
+                return err_set(e, -EBADMSG, "k-d tree has a node with rows that are not there");
+        box->begin = (size_t)begin;
+        box->end = (size_t)end;
+        box->leaf = pickle_field_get(data, i, f[2]) > 0;
+        if (!box->leaf && 2 * i + 2 >= nn->n_boxes)
+                return err_set(e, -EBADMSG, "k-d tree has a node without children");
+        return 0;
+}
+
+/* Nodes with their bounds, which the pickle has as (2, nodes, columns). */
+static int read_boxes(struct plan *plan, struct neighbours *nn, const struct pickle_array *data,
+                      const struct pickle_array *bounds, struct err *e)
+{
+        const struct pickle_field *f[3] = { pickle_field_find(data->dtype, "idx_start"),
+                                            pickle_field_find(data->dtype, "idx_end"),
+                                            pickle_field_find(data->dtype, "is_leaf") };
+        size_t columns = plan->columns;
+        struct box *boxes;
+        double *copy;
+
+        if (!f[0] || !f[1] || !f[2] || data->n == 0 || data->n > 2 * nn->n + 1 ||
+            bounds->n != 2 * data->n * columns)
+                return err_set(e, -EBADMSG, "k-d tree is malformed");
+        nn->n_boxes = data->n;
+        boxes = plan_calloc(plan, data->n, sizeof(*boxes));
+        copy = plan_calloc(plan, bounds->n, sizeof(*copy));
+        if (!boxes || !copy)
+                return plan_no_memory(e);
+        for (size_t i = 0; i < bounds->n; i++)
+                if (pickle_element(bounds, i, &copy[i]) < 0 || isnan(copy[i]))
+                        return err_set(e, -EBADMSG, "k-d tree has malformed bounds");
+        for (size_t i = 0; i < data->n; i++) {
+                int r = read_box(data, i, f, nn, &boxes[i], e);
+
+                if (r < 0)
+                        return r;
+                boxes[i].low = copy + i * columns;
+                boxes[i].high = copy + (data->n + i) * columns;
+        }
+        nn->boxes = boxes;
+        return 0;
+}
+
+/* (data, idx_array, node_data, node_bounds, leaf_size, ...) */
+static int read_tree(struct plan *plan, struct neighbours *nn, const struct pickle_node *object,
+                     struct err *e)
+{
+        const struct pickle_node *tree = pickle_attr(object, "_tree"), *state;
+        const struct pickle_array *order, *data, *bounds;
+        int r;
+
+        if (!pickle_is_object(tree, "newObj") || !tree->object.state ||
+            tree->object.state->kind != PICKLE_TUPLE)
+                return err_set(e, -EBADMSG, "KNeighborsRegressor has no k-d tree");
+        state = tree->object.state;
+        order = tree_array(state, 1);
+        data = tree_array(state, 2);
+        bounds = tree_array(state, 3);
+        if (!order || !data || !bounds)
+                return err_set(e, -EBADMSG, "k-d tree is malformed");
+        r = read_order(plan, nn, order, e);
+        return r < 0 ? r : read_boxes(plan, nn, data, bounds, e);
+}
+
+static int check_metric(const struct pickle_node *object, struct err *e)
+{
+        int64_t p = 2;
+        int r = sklearn_expect(object, "weights", "uniform", e);
+
+        if (r < 0)
+                return r;
+        (void)pickle_integer(pickle_attr(object, "p"), &p);
+        if (pickle_is_text(pickle_attr(object, "effective_metric_"), "euclidean"))
+                return 0;
+        if (!pickle_is_text(pickle_attr(object, "metric"), "minkowski") || p != 2)
+                return err_set(e, -ENOTSUP,
+                               "KNeighborsRegressor with another metric than the Euclidean is not supported");
+        return 0;
+}
+
+static int read_rows(struct plan *plan, struct neighbours *nn, const struct pickle_node *object,
+                     struct err *e)
+{
+        const struct pickle_array *rows = NULL;
+        int r = sklearn_array(object, "_fit_X", &rows, e);
+
+        if (r < 0)
+                return r;
+        if (rows->rank != 2 || rows->shape[1] != plan->columns || rows->shape[0] == 0)
+                return err_set(e, -EBADMSG, "KNeighborsRegressor was trained on %zu columns, here are %zu",
+                               rows->rank == 2 ? rows->shape[1] : 0, plan->columns);
+        if (rows->shape[0] > ROWS_MAX)
+                return err_set(e, -E2BIG, "KNeighborsRegressor has more than %zu rows", ROWS_MAX);
+        nn->n = rows->shape[0];
+        r = sklearn_vector(plan, object, "_fit_X", rows->n, &nn->rows, e);
+        return r < 0 ? r : sklearn_vector(plan, object, "_y", nn->n, &nn->y, e);
+}
+
+int neighbours_add(struct plan *plan, const struct pickle_node *object, struct err *e)
+{
+        struct neighbours *nn = plan_calloc(plan, 1, sizeof(*nn));
+        bool tree = pickle_is_text(pickle_attr(object, "_fit_method"), "kd_tree");
+        struct plan_stage *s = NULL;
+        int64_t k = 0;
+        int r;
+
+        if (!nn)
+                return plan_no_memory(e);
+        r = check_metric(object, e);
+        if (r == 0 && !tree)
+                r = sklearn_expect(object, "_fit_method", "brute", e);
+        if (r == 0)
+                r = sklearn_integer(object, "n_neighbors", &k, e);
+        if (r == 0)
+                r = read_rows(plan, nn, object, e);
+        if (r < 0)
+                return r;
+        if (k < 1 || k > NEIGHBOURS_MAX || (uint64_t)k > nn->n)
+                return err_set(e, -EBADMSG, "KNeighborsRegressor asks %lld neighbours of %zu rows",
+                               (long long)k, nn->n);
+        r = tree ? read_tree(plan, nn, object, e) : read_order(plan, nn, NULL, e);
+        if (r == 0)
+                r = plan_add(plan, 1, tree ? run_tree : run_brute, &s, e);
+        if (r < 0)
+                return r;
+        (void)snprintf(plan->note, sizeof(plan->note), "%zu rows, %lld neighbours, %s", nn->n, (long long)k,
+                       tree ? "k-d tree" : "all compared");
+        s->k = (size_t)k;
+        s->data = nn;
+        return 0;
+}
