@@ -84,7 +84,7 @@ fail() {
 }
 
 cleanup() {
-        local pid i
+        local pid _
 
         [ -z "$DONE" ] || return 0
         DONE=1
@@ -92,7 +92,7 @@ cleanup() {
         for pid in ${PIDS[@]+"${PIDS[@]}"}; do
                 kill -TERM "$pid"
         done
-        for i in {1..20}; do
+        for _ in {1..20}; do
                 running ${PIDS[@]+"${PIDS[@]}"} || break
                 sleep 0.1
         done
@@ -101,7 +101,7 @@ cleanup() {
                 kill -KILL "$pid"
                 wait "$pid"
         done
-        for i in {1..20}; do
+        for _ in {1..20}; do
                 [ -n "$CGROUP" ] || break
                 rmdir "$WORK_CGROUP" "$CGROUP"
                 [ ! -d "$CGROUP" ] || sleep 0.1
