@@ -201,6 +201,7 @@ int main(void)
         static struct CMUnitTest tests[TREES_MAX];
         size_t n = 0;
         glob_t found;
+        int failed;
 
         if (glob(TREES, 0, NULL, &found) != 0) {
                 (void)fprintf(stderr, "no recorded trees: %s\n", TREES);
@@ -210,5 +211,7 @@ int main(void)
                 tests[n] = (struct CMUnitTest){ .name = found.gl_pathv[n],
                                                 .test_func = each_reading_has_the_right_joules,
                                                 .initial_state = found.gl_pathv[n] };
-        return _cmocka_run_group_tests("sensor trees", tests, n, NULL, NULL);
+        failed = _cmocka_run_group_tests("sensor trees", tests, n, NULL, NULL);
+        globfree(&found);
+        return failed;
 }

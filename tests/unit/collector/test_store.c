@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include "collector/acks.h"
 #include "common/clock.h"
 #include "common/db.h"
 #include "schema/samples.h"
@@ -22,7 +23,6 @@ static struct usage_set usage;
 static int64_t wall_ms;
 static char db_path[128];
 static double watts;
-static uint64_t crowd; /* further containers in each tick */
 
 static int set_up(void **state)
 {
@@ -34,7 +34,6 @@ static int set_up(void **state)
         store = NULL;
         wall_ms = BEGIN;
         watts = 20;
-        crowd = 0;
         if (tree_set_up(state) < 0 || window_new(&window) < 0)
                 return -1;
         (void)snprintf(db_path, sizeof(db_path), "%s/state/samples.db", tree);
@@ -117,8 +116,6 @@ static int try_tick(uint64_t id, uint64_t cpu_ns, struct err *e)
         sample.wall_ms = wall_ms += 1000;
         usage_set_clear(&usage);
         usage_set_row(&usage, id, false)->delta[FEATURE_CPU_TIME] = cpu_ns;
-        for (uint64_t i = 0; i < crowd; i++)
-                usage_set_row(&usage, 1000 + i, false)->delta[FEATURE_CPU_TIME] = 1;
         window_fold(window, &sample, &lookup);
         r = store_append(store, window, wall_ms, e);
         if (r == 0)
@@ -268,34 +265,6 @@ static void an_entity_that_was_forgotten_returns_with_its_total(void **state)
         assert_int_equal(query("SELECT sum(cpu_time_ns) FROM usage_delta JOIN entity USING (entity_id) WHERE "
                                "key = 'c1'"),
                          530);
-}
-
-/* The look-up happens within a tick: it must not read all that a full day has recorded. */
-static void a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all_rows(void **state)
-{
-        uint64_t total[FEATURE_N] = { 0 }, found_ns = UINT64_MAX, searched_ns = UINT64_MAX;
-
-        (void)state;
-        start();
-        tick(7, 5);
-        (void)snprintf(machine.boot_id, sizeof(machine.boot_id), "boot-2");
-        restart();
-        crowd = 3000;
-        for (int i = 0; i < 20; i++)
-                tick(2, 1);
-        for (int i = 0; i < 5; i++) { /* the shortest of a few: others use this machine as well */
-                uint64_t begin_ns = clock_monotonic_ns(), middle_ns, end_ns;
-
-                (void)query("SELECT sum(entity_id) FROM usage");
-                middle_ns = clock_monotonic_ns();
-                assert_int_equal(store_restore_entity(store, "c7", total), 0);
-                end_ns = clock_monotonic_ns();
-                searched_ns = middle_ns - begin_ns < searched_ns ? middle_ns - begin_ns : searched_ns;
-                found_ns = end_ns - middle_ns < found_ns ? end_ns - middle_ns : found_ns;
-        }
-        if (found_ns > searched_ns / 2)
-                fail_msg("%llu ns, a search of everything takes %llu", (unsigned long long)found_ns,
-                         (unsigned long long)searched_ns);
 }
 
 static void stamps_grow_when_the_clock_goes_back(void **state)
@@ -486,6 +455,31 @@ static void without_destinations_age_decides(void **state)
         assert_int_equal(CONTAINER_TOTAL("c1", 0), 24);
 }
 
+static void acknowledgements_that_cannot_be_read_keep_everything(void **state)
+{
+        char epoch[40], name[16], path[128];
+
+        (void)state;
+        start();
+        tree_write("state/acks", "not a directory, or one that is refused");
+        for (int i = 0; i < 20; i++)
+                tick(1, 1);
+        read_epoch(epoch);
+        wall_ms += 8 * DAY_MS;
+        for (int i = 0; i < 3; i++)
+                tick(1, 1);
+        assert_int_equal(query("SELECT min(interval_id) FROM interval"), 1);
+
+        (void)snprintf(path, sizeof(path), "%s/state/acks", tree);
+        assert_int_equal(unlink(path), 0);
+        for (int i = 0; i <= ACKS_MAX; i++) { /* one more than are read */
+                (void)snprintf(name, sizeof(name), "d%d", i);
+                write_ack(name, 10, epoch);
+        }
+        tick(1, 1);
+        assert_int_equal(query("SELECT min(interval_id) FROM interval"), 1);
+}
+
 static void the_size_is_kept_even_if_unsent_intervals_must_go(void **state)
 {
         const int64_t budget = 256 << 10;
@@ -539,7 +533,6 @@ int main(void)
                 TEST(another_boot_or_feature_source_begins_an_epoch),
                 TEST(an_epoch_that_recorded_nothing_yet_goes_on),
                 TEST(an_entity_that_was_forgotten_returns_with_its_total),
-                TEST(a_container_of_an_earlier_epoch_is_looked_up_without_a_search_of_all_rows),
                 TEST(stamps_grow_when_the_clock_goes_back),
                 TEST(a_corrupt_file_is_moved_aside),
                 TEST(a_file_that_becomes_corrupt_can_be_replaced),
@@ -548,6 +541,7 @@ int main(void)
                 TEST(a_full_disk_loses_nothing),
                 TEST(old_intervals_go_when_they_are_acknowledged),
                 TEST(without_destinations_age_decides),
+                TEST(acknowledgements_that_cannot_be_read_keep_everything),
                 TEST(the_size_is_kept_even_if_unsent_intervals_must_go),
                 TEST(status_tells_what_is_recorded),
         };
