@@ -5,12 +5,12 @@ MAKEFLAGS += -r
 .DEFAULT_GOAL := all
 
 SAN    ?=
+comma  := ,
 CC     := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CLANG  ?= clang
 B      := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),/clang)
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
-comma  := ,
 BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
 Q      := $(if $(V),,@)
 say     = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2')
@@ -40,6 +40,7 @@ PC_model-server   := jansson yaml-0.1 sqlite3 zlib libsodium libmicrohttpd libar
 PC_updater        := jansson yaml-0.1 libcurl libsodium libarchive
 PC_estimator      := jansson yaml-0.1 libsodium libarchive
 PC_model          := jansson libsodium libarchive
+PC_collector/redfish := jansson yaml-0.1 libcurl libsodium
 PC_config         := jansson yaml-0.1
 PC_schema         := jansson libsodium
 pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) -lm -pthread
@@ -53,7 +54,9 @@ ALL_CPPFLAGS := -I. -I$(B)/gen $(CPPFLAGS)
 ALL_LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
 
 DEMO_PROGRAMS := $(patsubst deploy/demo/%.c,$(B)/bin/wattloop-demo-%,$(wildcard deploy/demo/*.c))
-BINARIES := $(PROGRAMS:%=$(B)/bin/wattloop-%)
+# Helpers that a program starts: collector/redfish is wattloop-collector-redfish.
+HELPERS  := collector/redfish
+BINARIES := $(PROGRAMS:%=$(B)/bin/wattloop-%) $(foreach h,$(HELPERS),$(B)/bin/wattloop-$(subst /,-,$h))
 UNIT  := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
 TOOLS := $(patsubst tests/system/%.c,$(B)/tests/system/%,$(wildcard tests/system/*.c))
 SYSTEM := $(filter-out %/lib.sh,$(sort $(wildcard tests/system/*.sh)))
@@ -105,6 +108,14 @@ $(B)/bin/wattloop-$1: $(B)/$1/main.o $(B)/lib/$1.a $(LIB)
 	$(Q)$(CC) $(ALL_LDFLAGS) $$^ $$(call pc_libs,$1) -o $$@
 endef
 $(foreach p,$(PROGRAMS),$(eval $(call program_rules,$p)))
+
+define helper_rules
+$(B)/bin/wattloop-$(subst /,-,$1): $(B)/$1/main.o $(call objects,$1) $(LIB)
+	$$(call say,LD,$$@)
+	@mkdir -p $$(@D)
+	$(Q)$(CC) $(ALL_LDFLAGS) $$^ $$(call pc_libs,$1) -o $$@
+endef
+$(foreach h,$(HELPERS),$(eval $(call helper_rules,$h)))
 
 $(B)/bin/wattloop-demo-%: $(B)/deploy/demo/%.o
 	$(call say,LD,$@)
@@ -171,7 +182,7 @@ lint: have-ci $(GEN)
 install: all
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(SYSCONFDIR)/wattloop
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/sbin/
-	install -m 644 $(foreach p,$(PROGRAMS),$p/wattloop-$p.8) $(DESTDIR)$(PREFIX)/share/man/man8/
+	install -m 644 $(foreach p,$(PROGRAMS) $(HELPERS),$p/wattloop-$(subst /,-,$p).8) $(DESTDIR)$(PREFIX)/share/man/man8/
 	for f in config/*.yaml; do t=$(DESTDIR)$(SYSCONFDIR)/wattloop/$${f##*/}; [ -e $$t ] || install -m 644 $$f $$t; done
 
 ## deps: install the Debian packages (needs root and apt-get; else prints the command)
