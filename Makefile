@@ -46,7 +46,7 @@ PC_schema         := jansson libsodium
 pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) -lm -pthread
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
-	-Wno-unknown-warning-option $(if $(WERROR),-Werror)
+	$(if $(WERROR),-Werror)
 CFLAGS ?= -O2 -g
 ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fno-omit-frame-pointer -fstack-protector-strong \
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) -fPIE -pthread
@@ -204,4 +204,6 @@ help:
 
 .PHONY: all check check-unit check-valgrind demo bench fuzz fuzz-run lint install deps have-build have-test have-ci clean help FORCE
 FORCE:
--include $(shell find $(B) -name '*.d' 2>/dev/null)
+DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
+$(DEPS): ;
+-include $(DEPS)
