@@ -2,6 +2,7 @@
 #include "collector/acks.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include "common/file.h"
@@ -39,6 +40,13 @@ static void read_ack(const char *path, struct ack *ret)
         (void)snprintf(ret->epoch, sizeof(ret->epoch), "%s", epoch); /* a longer one matches no epoch */
 }
 
+/* Somebody acknowledges something, but nobody knows what. */
+static int nothing_acknowledged(struct ack ret[ACKS_MAX])
+{
+        memset(&ret[0], 0, sizeof(ret[0]));
+        return 1;
+}
+
 int acks_read(const char *store_path, struct ack ret[ACKS_MAX])
 {
         CLEANUP(closedirp) DIR *d = NULL;
@@ -46,10 +54,17 @@ int acks_read(const char *store_path, struct ack ret[ACKS_MAX])
         struct dirent *entry;
         int n = 0;
 
-        if (acks_directory(store_path, dir, sizeof(dir)) < 0 || !(d = opendir(dir)))
-                return 0;
-        while (n < ACKS_MAX && (entry = readdir(d)))
-                if (is_ack(entry->d_name) && path_join(path, sizeof(path), dir, entry->d_name) == 0)
-                        read_ack(path, &ret[n++]);
-        return n;
+        if (acks_directory(store_path, dir, sizeof(dir)) < 0)
+                return nothing_acknowledged(ret);
+        d = opendir(dir);
+        if (!d)
+                return errno == ENOENT ? 0 : nothing_acknowledged(ret);
+        while ((errno = 0, entry = readdir(d))) {
+                if (!is_ack(entry->d_name))
+                        continue;
+                if (n == ACKS_MAX || path_join(path, sizeof(path), dir, entry->d_name) < 0)
+                        return nothing_acknowledged(ret);
+                read_ack(path, &ret[n++]);
+        }
+        return errno ? nothing_acknowledged(ret) : n;
 }

@@ -11,6 +11,7 @@ struct ack {
         char epoch[40];
 };
 
-/* How many destinations there are; 0 without a directory. A file that cannot be read acknowledges nothing, so
- * that nothing is removed because of it. */
+/* How many destinations there are; 0 without a directory. A file or directory that cannot be read
+ * acknowledges nothing, so that nothing is removed because of it; more than ACKS_MAX destinations do neither.
+ */
 int acks_read(const char *store_path, struct ack ret[ACKS_MAX]);
