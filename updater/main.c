@@ -294,6 +294,7 @@ static int run_update(const void *options, int argc, char **argv)
 
         (void)argc;
         (void)argv;
+        (void)umask(022); /* the estimator, another user, reads what we install */
         r = machine_discover(o->procfs_root, o->sysfs_root, &machine, &e);
         if (r == 0)
                 r = store_open(o->store_path, &store, &e);

@@ -121,6 +121,14 @@ serve ok 30
 check_exit 1 "one bad model of two is a failure" update --models rapl-sysfs/AbsPower/archive,acpi/AbsPower/archive
 [ "$(current)" != "$good" ] && ok "but the good one is installed" || not_ok "but the good one is installed"
 
+(
+        umask 077
+        store=$dir/private
+        update >/dev/null 2>&1
+)
+check "another user can read what is installed under a strict umask" \
+        test "$(find "$dir/private" ! -name .lock ! -type l ! -perm -o=r -print 2>&1 | wc -l)" = 0 -a -L "${slot/"$store"/"$dir/private"}/current"
+
 # ---- estimators ----
 good=$(current)
 estimator() { # MODE
