@@ -8,8 +8,8 @@
  *   watts(c) = sum over packages and modes (joules_c(b) - joules_c(a)) / seconds
  *
  * A container without a sample at a or b has the total of its last one before; one that begins has its 0.
- * Energy is never carried: a component of which any unit has no sample at a or at b is left out of the row, as
- * is one of more than ROW_WATTS_MAX.
+ * Energy is never carried: a component of which any unit has no sample at a or at b is left out of the row,
+ * as is one of more than ROW_WATTS_MAX.
  */
 #pragma once
 

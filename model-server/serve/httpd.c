@@ -29,6 +29,7 @@ struct httpd {
         unsigned short port;
         atomic_int active; /* requests between their header and their end */
         atomic_int uploads, queries;
+        atomic_size_t reply_bytes;
         pthread_mutex_t lock;
         struct peer peers; /* ring, under the lock */
 };
@@ -42,7 +43,7 @@ struct exchange {
         struct call call;
         struct reply reply;
         struct buf body;
-        size_t drained;
+        size_t drained, reply_bytes;
         /* Counts it until it ends (uploads) or the worker is done with it (queries); NULL: nothing does. */
         atomic_int *slot;
         bool submitted;
@@ -130,6 +131,24 @@ static const char *call_query(const struct call *call, const char *name)
         return MHD_lookup_connection_value(call->arg, MHD_GET_ARGUMENT_KIND, name);
 }
 
+/* Answers stay in memory until their clients have read them. */
+static void count_reply(struct exchange *x)
+{
+        size_t size = x->reply.body.size;
+
+        if (size <= HTTPD_REPLY_SMALL)
+                return;
+        if (atomic_fetch_add(&x->httpd->reply_bytes, size) + size <= HTTPD_REPLIES_MAX) {
+                x->reply_bytes = size;
+                return;
+        }
+        (void)atomic_fetch_sub(&x->httpd->reply_bytes, size);
+        buf_done(&x->reply.body);
+        x->reply.headers_n = 0;
+        reply_error(&x->reply, 503, "too many answers wait for clients to read them; come back");
+        reply_header(&x->reply, "Retry-After", "5");
+}
+
 static enum MHD_Result send_reply(struct exchange *x)
 {
         struct reply *reply = &x->reply;
@@ -138,6 +157,7 @@ static enum MHD_Result send_reply(struct exchange *x)
 
         if (reply->body.failed)
                 reply_error(reply, 500, "the answer is too big for the memory there is");
+        count_reply(x);
         response = MHD_create_response_from_buffer(reply->body.size, reply->body.data, MHD_RESPMEM_MUST_FREE);
         if (!response)
                 return MHD_NO;
@@ -297,6 +317,7 @@ static void on_completed(void *arg, struct MHD_Connection *connection, void **co
                 return;
         *context = NULL;
         release_slot(x);
+        (void)atomic_fetch_sub(&h->reply_bytes, x->reply_bytes);
         set_deadline(h, connection, h->server->options->idle_ms);
         buf_done(&x->body);
         reply_done(&x->reply);

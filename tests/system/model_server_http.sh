@@ -232,3 +232,45 @@ wait_for 10 curl -sf "$url/healthz"
 check_has "with few descriptors and many connections it still publishes" \
         "$(python3 "$dir/few.py" "$port" "$dir/batch.jsonl" 2>&1 | tr '\n' ' ')" "upload True published"
 stop "$server"
+
+# Big archives, and clients that do not read what they asked for.
+cat >"$dir/greedy.py" <<'PY'
+import json, os, socket, sys, zipfile
+port, models = int(sys.argv[1]), sys.argv[2]
+body = json.dumps({"metrics": ["bpf_cpu_time_ms", "bpf_page_cache_hit"], "output_type": "AbsPower"}).encode()
+request = b"POST /model HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+if port == 0: # the pipeline, before the server starts
+    group = models + "/big/rapl-sysfs/AbsPower/BPFOnly"
+    os.makedirs(group)
+    open(models + "/big/metadata.json", "w").write("{}")
+    with zipfile.ZipFile(group + "/KNeighborsRegressorTrainer_0.zip", "w") as z:
+        z.writestr("metadata.json", json.dumps({"model_name": "KNeighborsRegressorTrainer_0", "model_class": "scikit", "mae": 1}))
+        z.writestr("package.pkl", b"x" * (15 << 20))
+    sys.exit()
+
+def ask(request=request):
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.settimeout(10)
+    s.connect(("127.0.0.1", port))
+    s.sendall(request)
+    return s, s.recv(12).decode()
+
+crowd = [ask() for i in range(22)]
+print([a[1][-3:] for a in crowd].count("200"), "of", len(crowd))
+print("small", ask(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")[1][-3:])
+for c in crowd: c[0].close()
+for i in range(50):
+    if ask()[1].endswith("200"):
+        print("again")
+        break
+PY
+python3 "$dir/greedy.py" 0 "$dir/big"
+port=$(free_port)
+url=http://127.0.0.1:$port
+start "$dir/log" "$BIN/wattloop-model-server" serve --listen "127.0.0.1:$port" --database-path "$dir/big.db" --models-path "$dir/big"
+server=$STARTED_PID
+wait_for 10 curl -sf "$url/healthz"
+check_has "answers that nobody reads have a bound together" \
+        "$(python3 "$dir/greedy.py" "$port" "$dir/big" 2>&1 | tr '\n' ' ')" "17 of 22 small 200 again"
+stop "$server"
