@@ -81,10 +81,10 @@ static int grow(struct pickle_node ***nodes, size_t *room, size_t n, size_t max,
 {
         struct pickle_node **more;
 
-        if (n < *room)
-                return 0;
         if (n >= max)
                 return err_set(e, -E2BIG, "pickle has more than %zu %s", max, what);
+        if (n < *room)
+                return 0;
         more = reallocarray(*nodes, *room * 2 + 64, sizeof(*more));
         if (!more)
                 return err_set(e, -ENOMEM, "out of memory");
