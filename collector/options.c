@@ -8,8 +8,8 @@
 #include "collector/server.h"
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
-static const char *const power_choices[] = { "rapl",  "rapl-perf", "rapl-msr", "acpi",
-                                             "hwmon", "ipmi",      "estimate", NULL };
+static const char *const power_choices[] = { "rapl", "rapl-perf", "rapl-msr", "acpi", "hwmon",
+                                             "ipmi", "redfish",   "estimate", NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
 
 #define FIELD(f) offsetof(struct options, f)
@@ -27,11 +27,21 @@ const struct option options_table[] = {
           "directory of the processors' registers; power from plain files in it is recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
-        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,rapl-perf,rapl-msr,acpi,hwmon", 0, 0,
-          power_choices,
+        { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,rapl-perf,rapl-msr,acpi,redfish,hwmon", 0,
+          0, power_choices,
           "power sources to use; when none of them is found, estimate is used if it is configured below" },
         { "ipmi.device", OPTION_STRING, FIELD(ipmi_device), "/dev/ipmi0", 0, 0, NULL,
           "device of the management controller" },
+        { "redfish.url", OPTION_STRING, FIELD(redfish_url), "", 0, 0, NULL,
+          "https URL of the management controller's Redfish service, or of a chassis in it; empty: none" },
+        { "redfish.credentials", OPTION_STRING, FIELD(redfish_credentials), "", 0, 0, NULL,
+          "file with one line, user:password; empty: none" },
+        { "redfish.ca_file", OPTION_STRING, FIELD(redfish_ca_file), "", 0, 0, NULL,
+          "PEM file of further certificate authorities, or the service's own certificate" },
+        { "redfish.verify_tls", OPTION_BOOL, FIELD(redfish_verify_tls), "true", 0, 0, NULL,
+          "false: take any certificate, from anybody" },
+        { "redfish.interval", OPTION_DURATION, FIELD(redfish_interval_ms), "10s", 100, 3600000, NULL,
+          "time between two requests" },
         { "hwmon.use", OPTION_LIST, FIELD(hwmon_use), "", 0, 0, NULL,
           "further hwmon meters to use: NAME=COMPONENT or NAME:LABEL=COMPONENT" },
         { "estimate.socket", OPTION_STRING, FIELD(estimate_socket), "", 0, 0, NULL,
@@ -66,6 +76,9 @@ int options_check(const void *options, struct err *e)
         if (*o->estimate_socket && *o->estimate_weight)
                 return err_set(e, -EINVAL,
                                "estimate.socket and estimate.weight are both set; one of them decides");
+        if (*o->redfish_url && strncmp(o->redfish_url, "https://", strlen("https://")) != 0)
+                return err_set(e, -EINVAL, "redfish.url must begin with https://, not be '%.100s'",
+                               o->redfish_url);
         for (size_t i = 0; i < o->hwmon_use.n; i++)
                 if (hwmon_use_check(o->hwmon_use.items[i], e) < 0)
                         return -EINVAL;

@@ -15,6 +15,9 @@ struct options {
         struct string_list power_sources;
         struct string_list hwmon_use;
         char *ipmi_device;
+        char *redfish_url, *redfish_credentials, *redfish_ca_file; /* "" unset */
+        bool redfish_verify_tls;
+        long long redfish_interval_ms;
         char *estimate_socket;      /* "" unset */
         char *estimate_weight;      /* "" unset */
         int estimate_energy_source; /* index into options_energy_sources */

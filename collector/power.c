@@ -10,7 +10,7 @@
 
 static const struct power_source_ops *const sources[] = {
         &power_source_rapl,  &power_source_rapl_perf, &power_source_rapl_msr, &power_source_acpi,
-        &power_source_hwmon, &power_source_ipmi,      &power_source_estimate,
+        &power_source_hwmon, &power_source_ipmi,      &power_source_redfish,  &power_source_estimate,
 };
 
 enum provenance power_path_provenance(const char *path)

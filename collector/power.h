@@ -48,6 +48,14 @@ struct power_notes {
 void power_note(struct power_notes *notes, const char *source, const char *sensor, const char *fmt, ...)
         PRINTF(4, 5);
 
+struct redfish_options {
+        const char *url;                   /* "" or NULL: no Redfish */
+        const char *credentials, *ca_file; /* "" none */
+        bool verify_tls;
+        long long interval_ms;
+        const char *helper; /* NULL: beside this program */
+};
+
 struct power_source;
 struct power_source_options {
         struct power_notes *notes; /* for open() to fill; may be NULL */
@@ -57,6 +65,7 @@ struct power_source_options {
         const char *ipmi_device;      /* "/dev/ipmi0" */
         const char *const *hwmon_use; /* "NAME[:LABEL]=COMPONENT" */
         size_t n_hwmon_use;
+        struct redfish_options redfish;
         const char *estimator_socket;       /* estimate: unix socket; "" unset */
         const char *estimate_weight;        /* estimate: weight JSON file evaluated in process; "" unset */
         const char *estimate_energy_source; /* "rapl-sysfs" or "acpi" */
@@ -86,6 +95,7 @@ extern const struct power_source_ops power_source_rapl_msr;  /* rapl_msr.c */
 extern const struct power_source_ops power_source_acpi;      /* hwmon.c */
 extern const struct power_source_ops power_source_hwmon;     /* hwmon.c */
 extern const struct power_source_ops power_source_ipmi;      /* ipmi.c */
+extern const struct power_source_ops power_source_redfish;   /* redfish.c */
 extern const struct power_source_ops power_source_estimate;  /* estimate.c */
 
 /* Whether an entry of hwmon.use can be understood; -EINVAL with words. */
@@ -95,7 +105,7 @@ int hwmon_use_check(const char *use, struct err *e);
 enum provenance power_path_provenance(const char *path);
 
 /* power.c: the sources that a machine has. */
-#define POWER_SOURCES_MAX 8
+#define POWER_SOURCES_MAX 12
 struct power_state {
         const struct power_source_ops *ops;
         struct power_source *source; /* NULL: not opened */

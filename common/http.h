@@ -3,6 +3,7 @@
  * Only http:// and https:// are spoken; redirects are not followed. No other file includes curl.h. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include "common/buf.h"
 #include "common/err.h"
@@ -16,6 +17,7 @@ struct http_request {
         long timeout_ms;     /* whole exchange; 0: HTTP_TIMEOUT_MS */
         size_t max_response; /* bytes of body; 0: HTTP_RESPONSE_MAX */
         const char *ca_file; /* extra trust anchor; NULL: the system's */
+        bool insecure;       /* takes any certificate: only where the user said so */
 };
 
 #define HTTP_TIMEOUT_MS   30000L
