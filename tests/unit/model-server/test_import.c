@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <cmocka.h>
 
 #include <sqlite3.h>
@@ -372,37 +371,6 @@ static void totals_beyond_belief_leave_rows_and_learners_sound(void **state)
         assert_int_equal(learned_rows(f), 48);
 }
 
-/* Processor time of this thread for importing [first, first + 20), in seconds; the best of three. */
-static double import_cost(struct fixture *f, int first)
-{
-        double best = INFINITY;
-
-        for (int i = 0; i < 3; i++) {
-                struct timespec a, b;
-
-                assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &a), 0);
-                import_range(f, first + 20 * i, first + 20 * i + 19, "rapl-sysfs");
-                assert_int_equal(clock_gettime(CLOCK_THREAD_CPUTIME_ID, &b), 0);
-                best = fmin(best, (double)(b.tv_sec - a.tv_sec) + 1e-9 * (double)(b.tv_nsec - a.tv_nsec));
-        }
-        return best;
-}
-
-static void containers_that_are_gone_cost_nothing(void **state)
-{
-        struct fixture *f = *state;
-        double before;
-
-        import_range(f, 0, 19, "rapl-sysfs");
-        before = import_cost(f, 20);
-        edit(f, "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 200000)"
-                " INSERT INTO series (epoch_id, labels, name, source, last_ms)"
-                " SELECT 1, 'gone ' || i, 'kepler_container_bpf_cpu_time_ms_total', 'bpf', 1600000000000 "
-                "FROM n");
-        assert_true(import_cost(f, 80) < 5 * before);
-        assert_int_equal(learned_rows(f), 139);
-}
-
 static void newer_database_is_refused(void **state)
 {
         struct fixture *f = *state;
@@ -442,7 +410,6 @@ int main(void)
                 TEST(full_disk_stores_nothing_and_heals),
                 TEST(damaged_learners_are_made_again_from_the_rows),
                 TEST(totals_beyond_belief_leave_rows_and_learners_sound),
-                TEST(containers_that_are_gone_cost_nothing),
                 TEST(newer_database_is_refused),
                 TEST(second_server_is_refused),
         };
