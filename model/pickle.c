@@ -1,20 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The pickle machine: opcodes, stack, marks and memo. Everything that it can do is make values; what numpy's
+/* The pickle machine's opcodes. Everything that it can do is make values; what numpy's
  * functions would have made of them is in pickle_numpy.c. */
-#include "model/pickle_reader.h"
+#include "model/pickle_machine.h"
 
 #include <errno.h>
 #include <string.h>
-
-/* One stream; an array of objects is a stream within the stream, with a memo of its own. */
-struct machine {
-        struct pickle *p;
-        struct pickle_node **stack, **memo; /* the arrays are owned, the nodes are the arena's */
-        size_t n, stack_room, n_memo, memo_room;
-        size_t marks[PICKLE_NESTING_MAX], n_marks; /* stack heights */
-        unsigned int nested;
-        bool stopped;
-};
 
 static void machine_done(struct machine *m)
 {
@@ -23,352 +13,6 @@ static void machine_done(struct machine *m)
 }
 
 static int read_stream(struct pickle *p, unsigned int nested, struct pickle_node **ret, struct err *e);
-
-/* ---- input ---- */
-
-static int take_bytes(struct pickle *p, size_t n, const unsigned char **ret, struct err *e)
-{
-        if (n > p->size - p->pos)
-                return err_set(e, -EBADMSG, "pickle ends within an argument at byte %zu", p->pos);
-        *ret = p->data + p->pos;
-        p->pos += n;
-        return 0;
-}
-
-/* A little-endian argument of up to eight bytes. */
-static int take_uint(struct pickle *p, size_t n, uint64_t *ret, struct err *e)
-{
-        const unsigned char *bytes = NULL;
-        int r = take_bytes(p, n, &bytes, e);
-
-        if (r < 0)
-                return r;
-        *ret = 0;
-        for (size_t i = n; i > 0; i--)
-                *ret = *ret << 8 | bytes[i - 1];
-        return 0;
-}
-
-/* Up to the end of the line, which is not part of it. */
-static int take_line(struct pickle *p, const char **ret, size_t *ret_size, struct err *e)
-{
-        const unsigned char *start = p->data + p->pos, *end = memchr(start, '\n', p->size - p->pos);
-
-        if (!end)
-                return err_set(e, -EBADMSG, "pickle ends within a name at byte %zu", p->pos);
-        *ret = (const char *)start;
-        *ret_size = (size_t)(end - start);
-        p->pos += *ret_size + 1;
-        return 0;
-}
-
-/* ---- stack and memo ---- */
-
-struct pickle_node *pickle_node_new(struct pickle *p, enum pickle_kind kind, struct err *e)
-{
-        struct pickle_node *node = arena_calloc(&p->arena, 1, sizeof(*node));
-
-        if (!node) {
-                (void)err_set(e, -E2BIG, "pickle needs more than %zu bytes of memory", PICKLE_MEMORY_MAX);
-                return NULL;
-        }
-        node->kind = kind;
-        return node;
-}
-
-static int grow(struct pickle_node ***nodes, size_t *room, size_t n, size_t max, const char *what,
-                struct err *e)
-{
-        struct pickle_node **more;
-
-        if (n >= max)
-                return err_set(e, -E2BIG, "pickle has more than %zu %s", max, what);
-        if (n < *room)
-                return 0;
-        more = reallocarray(*nodes, *room * 2 + 64, sizeof(*more));
-        if (!more)
-                return err_set(e, -ENOMEM, "out of memory");
-        *nodes = more;
-        *room = *room * 2 + 64;
-        return 0;
-}
-
-static int push(struct machine *m, struct pickle_node *node, struct err *e)
-{
-        int r = grow(&m->stack, &m->stack_room, m->n, PICKLE_STACK_MAX, "values on its stack", e);
-
-        if (r < 0)
-                return r;
-        m->stack[m->n++] = node;
-        return 0;
-}
-
-/* The highest value that is above the last mark; those below belong to somebody else. */
-static int pop(struct machine *m, struct pickle_node **ret, struct err *e)
-{
-        size_t floor = m->n_marks > 0 ? m->marks[m->n_marks - 1] : 0;
-
-        if (m->n <= floor)
-                return err_set(e, -EBADMSG, "pickle takes a value that is not there, at byte %zu", m->p->pos);
-        *ret = m->stack[--m->n];
-        return 0;
-}
-
-static int peek(struct machine *m, struct pickle_node **ret, struct err *e)
-{
-        int r = pop(m, ret, e);
-
-        if (r == 0)
-                m->n++;
-        return r;
-}
-
-/* The values above the last mark, which goes; they stay readable behind the new top until the next push. */
-static int pop_mark(struct machine *m, struct pickle_node ***ret, size_t *ret_n, struct err *e)
-{
-        size_t mark;
-
-        if (m->n_marks == 0)
-                return err_set(e, -EBADMSG, "pickle misses a mark at byte %zu", m->p->pos);
-        mark = m->marks[--m->n_marks];
-        *ret = m->stack + mark;
-        *ret_n = m->n - mark;
-        m->n = mark;
-        return 0;
-}
-
-/* Python numbers memo entries in order, so an index beyond the next is a forgery. */
-static int memo_put(struct machine *m, uint64_t index, struct err *e)
-{
-        struct pickle_node *node = NULL;
-        int r = peek(m, &node, e);
-
-        if (r < 0)
-                return r;
-        if (index > m->n_memo)
-                return err_set(e, -EBADMSG, "pickle's memo index %llu is out of order",
-                               (unsigned long long)index);
-        r = grow(&m->memo, &m->memo_room, index, PICKLE_MEMO_MAX, "memo entries", e);
-        if (r < 0)
-                return r;
-        m->memo[index] = node;
-        if (index == m->n_memo)
-                m->n_memo++;
-        return 0;
-}
-
-static int memo_get(struct machine *m, uint64_t index, struct err *e)
-{
-        if (index >= m->n_memo)
-                return err_set(e, -EBADMSG, "pickle's memo index %llu was never set",
-                               (unsigned long long)index);
-        return push(m, m->memo[index], e);
-}
-
-/* ---- values ---- */
-
-static int push_new(struct machine *m, enum pickle_kind kind, struct pickle_node **ret, struct err *e)
-{
-        struct pickle_node *node = pickle_node_new(m->p, kind, e);
-
-        if (!node)
-                return -E2BIG;
-        if (ret)
-                *ret = node;
-        return push(m, node, e);
-}
-
-static int push_bool(struct machine *m, bool truth, struct err *e)
-{
-        struct pickle_node *node = NULL;
-        int r = push_new(m, PICKLE_BOOL, &node, e);
-
-        if (r == 0)
-                node->truth = truth;
-        return r;
-}
-
-static int push_int(struct machine *m, int64_t value, struct err *e)
-{
-        struct pickle_node *node = NULL;
-        int r = push_new(m, PICKLE_INT, &node, e);
-
-        if (r == 0)
-                node->integer = value;
-        return r;
-}
-
-static int push_sized_int(struct machine *m, size_t bytes, struct err *e)
-{
-        uint64_t v = 0;
-        int r = take_uint(m->p, bytes, &v, e);
-
-        if (r < 0)
-                return r;
-        return push_int(m, bytes == 4 ? (int64_t)(int32_t)(uint32_t)v : (int64_t)v, e);
-}
-
-/* Two's complement of any length; seeds of random numbers have 16 bytes, and nobody asks for their value. */
-static int push_long(struct machine *m, struct err *e)
-{
-        uint64_t n = 0, v = 0;
-        const unsigned char *bytes = NULL;
-        int r = take_uint(m->p, 1, &n, e);
-
-        if (r == 0)
-                r = take_bytes(m->p, n, &bytes, e);
-        if (r < 0)
-                return r;
-        if (n > 8)
-                return push_new(m, PICKLE_BIG, NULL, e);
-        for (size_t i = n; i > 0; i--)
-                v = v << 8 | bytes[i - 1];
-        if (n > 0 && n < 8 && bytes[n - 1] & 0x80)
-                v |= ~(uint64_t)0 << (8 * n);
-        return push_int(m, (int64_t)v, e);
-}
-
-static int push_float(struct machine *m, struct err *e)
-{
-        const unsigned char *bytes = NULL;
-        struct pickle_node *node = NULL;
-        uint64_t v = 0;
-        int r = take_bytes(m->p, 8, &bytes, e);
-
-        if (r == 0)
-                r = push_new(m, PICKLE_FLOAT, &node, e);
-        if (r < 0)
-                return r;
-        for (size_t i = 0; i < 8; i++)
-                v = v << 8 | bytes[i];
-        memcpy(&node->number, &v, sizeof(v));
-        return 0;
-}
-
-static int push_text(struct machine *m, enum pickle_kind kind, size_t length_bytes, struct err *e)
-{
-        const unsigned char *bytes = NULL;
-        struct pickle_node *node = NULL;
-        uint64_t n = 0;
-        char *copy;
-        int r = take_uint(m->p, length_bytes, &n, e);
-
-        if (r < 0)
-                return r;
-        if (n > PICKLE_TEXT_MAX)
-                return err_set(e, -E2BIG, "pickle has a text of more than %zu bytes", PICKLE_TEXT_MAX);
-        r = take_bytes(m->p, n, &bytes, e);
-        if (r == 0)
-                r = push_new(m, kind, &node, e);
-        if (r < 0)
-                return r;
-        copy = arena_calloc(&m->p->arena, n + 1, 1);
-        if (!copy)
-                return err_set(e, -E2BIG, "pickle needs more than %zu bytes of memory", PICKLE_MEMORY_MAX);
-        memcpy(copy, bytes, n);
-        node->text.data = copy;
-        node->text.size = n;
-        return 0;
-}
-
-/* ---- containers ---- */
-
-static int nest(struct pickle_node *outer, const struct pickle_node *inner, struct err *e)
-{
-        if (inner->depth >= outer->depth)
-                outer->depth = inner->depth + 1;
-        return outer->depth <= PICKLE_NESTING_MAX
-                       ? 0
-                       : err_set(e, -E2BIG, "pickle has values in values more than %d deep",
-                                 PICKLE_NESTING_MAX);
-}
-
-static int list_append(struct pickle *p, struct pickle_node *list, struct pickle_node *const *items, size_t n,
-                       struct err *e)
-{
-        if (n > list->list.room - list->list.n) {
-                size_t room = list->list.n + n + list->list.n / 2 * 2; /* even, as a dict's */
-                struct pickle_node **more = arena_calloc(&p->arena, room, sizeof(*more));
-
-                if (!more)
-                        return err_set(e, -E2BIG, "pickle needs more than %zu bytes of memory",
-                                       PICKLE_MEMORY_MAX);
-                if (list->list.n > 0)
-                        memcpy(more, list->list.items, list->list.n * sizeof(*more));
-                list->list.items = more;
-                list->list.room = room;
-        }
-        for (size_t i = 0; i < n; i++) {
-                int r = nest(list, items[i], e);
-
-                if (r < 0)
-                        return r;
-                list->list.items[list->list.n++] = items[i];
-        }
-        return 0;
-}
-
-static int make_tuple(struct machine *m, struct pickle_node *const *items, size_t n, struct err *e)
-{
-        struct pickle_node *tuple = pickle_node_new(m->p, PICKLE_TUPLE, e);
-        int r;
-
-        if (!tuple)
-                return -E2BIG;
-        r = list_append(m->p, tuple, items, n, e);
-        return r < 0 ? r : push(m, tuple, e);
-}
-
-static int make_short_tuple(struct machine *m, size_t n, struct err *e)
-{
-        struct pickle_node *items[3];
-
-        for (size_t i = n; i > 0; i--) {
-                int r = pop(m, &items[i - 1], e);
-
-                if (r < 0)
-                        return r;
-        }
-        return make_tuple(m, items, n, e);
-}
-
-static int append_to(struct machine *m, enum pickle_kind kind, struct pickle_node *const *items, size_t n,
-                     struct err *e)
-{
-        struct pickle_node *container = NULL;
-        int r = peek(m, &container, e);
-
-        if (r < 0)
-                return r;
-        if (container->kind != kind)
-                return err_set(e, -EBADMSG, "pickle appends to %s at byte %zu", pickle_describe(container),
-                               m->p->pos);
-        if (kind == PICKLE_DICT && n % 2 != 0)
-                return err_set(e, -EBADMSG, "pickle has a key without a value at byte %zu", m->p->pos);
-        return list_append(m->p, container, items, n, e);
-}
-
-static int append_marked(struct machine *m, enum pickle_kind kind, struct err *e)
-{
-        struct pickle_node **items = NULL;
-        size_t n = 0;
-        int r = pop_mark(m, &items, &n, e);
-
-        return r < 0 ? r : append_to(m, kind, items, n, e);
-}
-
-static int append_few(struct machine *m, enum pickle_kind kind, size_t n, struct err *e)
-{
-        struct pickle_node *items[2];
-
-        for (size_t i = n; i > 0; i--) {
-                int r = pop(m, &items[i - 1], e);
-
-                if (r < 0)
-                        return r;
-        }
-        return append_to(m, kind, items, n, e);
-}
 
 /* ---- classes and objects ---- */
 
@@ -394,7 +38,7 @@ static int push_class(struct machine *m, const char *module, size_t module_size,
         if (!class)
                 return err_set(e, -ENOTSUP, "pickle names the class '%s.%s', which is not allowed",
                                printable(module, module_size, a), printable(name, name_size, b));
-        r = push_new(m, PICKLE_CLASS, &node, e);
+        r = pickle_push_new(m, PICKLE_CLASS, &node, e);
         if (r < 0)
                 return r;
         node->class = class;
@@ -406,20 +50,20 @@ static int global(struct machine *m, struct err *e)
 {
         const char *module = NULL, *name = NULL;
         size_t module_size = 0, name_size = 0;
-        int r = take_line(m->p, &module, &module_size, e);
+        int r = pickle_take_line(m->p, &module, &module_size, e);
 
         if (r == 0)
-                r = take_line(m->p, &name, &name_size, e);
+                r = pickle_take_line(m->p, &name, &name_size, e);
         return r < 0 ? r : push_class(m, module, module_size, name, name_size, e);
 }
 
 static int stack_global(struct machine *m, struct err *e)
 {
         struct pickle_node *name = NULL, *module = NULL;
-        int r = pop(m, &name, e);
+        int r = pickle_pop(m, &name, e);
 
         if (r == 0)
-                r = pop(m, &module, e);
+                r = pickle_pop(m, &module, e);
         if (r < 0)
                 return r;
         if (name->kind != PICKLE_TEXT || module->kind != PICKLE_TEXT)
@@ -430,10 +74,10 @@ static int stack_global(struct machine *m, struct err *e)
 static int new_object(struct machine *m, struct err *e)
 {
         struct pickle_node *args = NULL, *class = NULL, *object = NULL;
-        int r = pop(m, &args, e);
+        int r = pickle_pop(m, &args, e);
 
         if (r == 0)
-                r = pop(m, &class, e);
+                r = pickle_pop(m, &class, e);
         if (r < 0)
                 return r;
         if (class->kind != PICKLE_CLASS || args->kind != PICKLE_TUPLE || args->list.n > 0)
@@ -442,7 +86,7 @@ static int new_object(struct machine *m, struct err *e)
         if (class->class->role != ROLE_OBJECT && class->class->role != ROLE_WRAPPER)
                 return err_set(e, -ENOTSUP, "pickle makes an object of '%s', which is not allowed",
                                class->class->name);
-        r = push_new(m, PICKLE_OBJECT, &object, e);
+        r = pickle_push_new(m, PICKLE_OBJECT, &object, e);
         if (r == 0)
                 object->object.class = class->class;
         return r;
@@ -451,10 +95,10 @@ static int new_object(struct machine *m, struct err *e)
 static int reduce(struct machine *m, struct err *e)
 {
         struct pickle_node *args = NULL, *function = NULL, *result = NULL;
-        int r = pop(m, &args, e);
+        int r = pickle_pop(m, &args, e);
 
         if (r == 0)
-                r = pop(m, &function, e);
+                r = pickle_pop(m, &function, e);
         if (r < 0)
                 return r;
         if (function->kind != PICKLE_CLASS || args->kind != PICKLE_TUPLE)
@@ -462,8 +106,8 @@ static int reduce(struct machine *m, struct err *e)
         r = pickle_reduce(m->p, function->class, args, &result, e);
         if (r < 0)
                 return r;
-        r = nest(result, args, e);
-        return r < 0 ? r : push(m, result, e);
+        r = pickle_nest(result, args, e);
+        return r < 0 ? r : pickle_push(m, result, e);
 }
 
 /* A joblib wrapper turns into the array whose bytes, or whose own pickle, follow it. */
@@ -471,12 +115,12 @@ static int build(struct machine *m, struct err *e)
 {
         struct pickle_node *state = NULL, *object = NULL, *nested = NULL;
         struct pickle_array *raw = NULL;
-        int r = pop(m, &state, e);
+        int r = pickle_pop(m, &state, e);
 
         if (r == 0)
-                r = peek(m, &object, e);
+                r = pickle_peek(m, &object, e);
         if (r == 0)
-                r = nest(object, state, e);
+                r = pickle_nest(object, state, e);
         if (r == 0)
                 r = pickle_build(m->p, object, state, &raw, e);
         if (r < 0 || !raw)
@@ -491,9 +135,9 @@ static int build(struct machine *m, struct err *e)
         }
         if (r < 0)
                 return r;
-        r = pop(m, &object, e);
+        r = pickle_pop(m, &object, e);
         if (r == 0)
-                r = push_new(m, PICKLE_ARRAY, &object, e);
+                r = pickle_push_new(m, PICKLE_ARRAY, &object, e);
         if (r == 0)
                 object->array = raw;
         return r;
@@ -505,13 +149,13 @@ static int frame(struct machine *m, struct err *e)
 {
         uint64_t size = 0;
 
-        return take_uint(m->p, 8, &size, e); /* only a help for buffered reading */
+        return pickle_take_uint(m->p, 8, &size, e); /* only a help for buffered reading */
 }
 
 static int protocol(struct machine *m, struct err *e)
 {
         uint64_t version = 0;
-        int r = take_uint(m->p, 1, &version, e);
+        int r = pickle_take_uint(m->p, 1, &version, e);
 
         if (r == 0 && (version < 2 || version > 5))
                 r = err_set(e, -ENOTSUP, "pickle protocol %llu is not supported",
@@ -531,26 +175,26 @@ static int mark(struct machine *m, struct err *e)
 static int put(struct machine *m, size_t bytes, struct err *e)
 {
         uint64_t index = 0;
-        int r = take_uint(m->p, bytes, &index, e);
+        int r = pickle_take_uint(m->p, bytes, &index, e);
 
-        return r < 0 ? r : memo_put(m, index, e);
+        return r < 0 ? r : pickle_memo_put(m, index, e);
 }
 
 static int get(struct machine *m, size_t bytes, struct err *e)
 {
         uint64_t index = 0;
-        int r = take_uint(m->p, bytes, &index, e);
+        int r = pickle_take_uint(m->p, bytes, &index, e);
 
-        return r < 0 ? r : memo_get(m, index, e);
+        return r < 0 ? r : pickle_memo_get(m, index, e);
 }
 
 static int tuple_marked(struct machine *m, struct err *e)
 {
         struct pickle_node **items = NULL;
         size_t n = 0;
-        int r = pop_mark(m, &items, &n, e);
+        int r = pickle_pop_mark(m, &items, &n, e);
 
-        return r < 0 ? r : make_tuple(m, items, n, e);
+        return r < 0 ? r : pickle_make_tuple(m, items, n, e);
 }
 
 static int step(struct machine *m, unsigned char opcode, struct err *e)
@@ -566,51 +210,51 @@ static int step(struct machine *m, unsigned char opcode, struct err *e)
         case '(': /* MARK */
                 return mark(m, e);
         case 'N': /* NONE */
-                return push_new(m, PICKLE_NONE, NULL, e);
+                return pickle_push_new(m, PICKLE_NONE, NULL, e);
         case 0x88: /* NEWTRUE */
-                return push_bool(m, true, e);
+                return pickle_push_bool(m, true, e);
         case 0x89: /* NEWFALSE */
-                return push_bool(m, false, e);
+                return pickle_push_bool(m, false, e);
         case 'J': /* BININT */
-                return push_sized_int(m, 4, e);
+                return pickle_push_sized_int(m, 4, e);
         case 'K': /* BININT1 */
-                return push_sized_int(m, 1, e);
+                return pickle_push_sized_int(m, 1, e);
         case 'M': /* BININT2 */
-                return push_sized_int(m, 2, e);
+                return pickle_push_sized_int(m, 2, e);
         case 0x8a: /* LONG1 */
-                return push_long(m, e);
+                return pickle_push_long(m, e);
         case 'G': /* BINFLOAT */
-                return push_float(m, e);
+                return pickle_push_float(m, e);
         case 0x8c: /* SHORT_BINUNICODE */
-                return push_text(m, PICKLE_TEXT, 1, e);
+                return pickle_push_text(m, PICKLE_TEXT, 1, e);
         case 'X': /* BINUNICODE */
-                return push_text(m, PICKLE_TEXT, 4, e);
+                return pickle_push_text(m, PICKLE_TEXT, 4, e);
         case 'C': /* SHORT_BINBYTES */
-                return push_text(m, PICKLE_BYTES, 1, e);
+                return pickle_push_text(m, PICKLE_BYTES, 1, e);
         case 'B': /* BINBYTES */
-                return push_text(m, PICKLE_BYTES, 4, e);
+                return pickle_push_text(m, PICKLE_BYTES, 4, e);
         case ')': /* EMPTY_TUPLE */
-                return push_new(m, PICKLE_TUPLE, NULL, e);
+                return pickle_push_new(m, PICKLE_TUPLE, NULL, e);
         case 0x85: /* TUPLE1 */
         case 0x86:
         case 0x87:
-                return make_short_tuple(m, opcode - 0x84u, e);
+                return pickle_make_short_tuple(m, opcode - 0x84u, e);
         case 't': /* TUPLE */
                 return tuple_marked(m, e);
         case ']': /* EMPTY_LIST */
-                return push_new(m, PICKLE_LIST, NULL, e);
+                return pickle_push_new(m, PICKLE_LIST, NULL, e);
         case 'a': /* APPEND */
-                return append_few(m, PICKLE_LIST, 1, e);
+                return pickle_append_few(m, PICKLE_LIST, 1, e);
         case 'e': /* APPENDS */
-                return append_marked(m, PICKLE_LIST, e);
+                return pickle_append_marked(m, PICKLE_LIST, e);
         case '}': /* EMPTY_DICT */
-                return push_new(m, PICKLE_DICT, NULL, e);
+                return pickle_push_new(m, PICKLE_DICT, NULL, e);
         case 's': /* SETITEM */
-                return append_few(m, PICKLE_DICT, 2, e);
+                return pickle_append_few(m, PICKLE_DICT, 2, e);
         case 'u': /* SETITEMS */
-                return append_marked(m, PICKLE_DICT, e);
+                return pickle_append_marked(m, PICKLE_DICT, e);
         case 0x94: /* MEMOIZE */
-                return memo_put(m, m->n_memo, e);
+                return pickle_memo_put(m, m->n_memo, e);
         case 'q': /* BINPUT */
                 return put(m, 1, e);
         case 'r': /* LONG_BINPUT */

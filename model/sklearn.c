@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define PIPELINE_NESTING_MAX 4
+#define PIPELINE_STEPS_MAX   32 /* with the nesting: a step may be the same object many times */
 
 static const struct sklearn_class {
         const char *name;
@@ -198,6 +199,8 @@ static int add_pipeline(struct plan *plan, const struct pickle_node *pipeline, b
                 return err_set(e, -E2BIG, "pipelines are nested more than %d deep", PIPELINE_NESTING_MAX);
         if (!steps || steps->kind != PICKLE_LIST || steps->list.n == 0)
                 return err_set(e, -EBADMSG, "Pipeline has no list of steps");
+        if (steps->list.n > PIPELINE_STEPS_MAX)
+                return err_set(e, -E2BIG, "Pipeline has more than %d steps", PIPELINE_STEPS_MAX);
         for (size_t i = 0; i < steps->list.n; i++) {
                 const struct pickle_node *step = steps->list.items[i];
                 bool last = i + 1 == steps->list.n;
