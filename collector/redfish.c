@@ -137,6 +137,8 @@ static int start_helper(struct power_source *s)
 {
         int out[2], r;
 
+        if (access(s->helper, X_OK) < 0) /* posix_spawn tells it only where it shares our memory */
+                return -errno;
         if (pipe2(out, O_CLOEXEC) < 0)
                 return -errno;
         r = fcntl(out[0], F_SETFL, O_NONBLOCK) < 0 ? -errno : spawn_helper(s, out);
