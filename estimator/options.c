@@ -28,6 +28,7 @@ const struct option options_table[] = {
         OPTION("limits.timeout", OPTION_DURATION, timeout_ms, "30s", 100, 86400000,
                "Time for a request to arrive, for its reply to be read, and between two requests of a "
                "client."),
+        OPTION("json", OPTION_BOOL, json, "false", 0, 0, "inspect prints one JSON object."),
         { 0 },
 };
 

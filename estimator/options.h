@@ -2,6 +2,7 @@
 /* The estimator's configuration. */
 #pragma once
 
+#include <stdbool.h>
 #include <sys/types.h>
 #include "config/option.h"
 
@@ -10,6 +11,7 @@ struct options {
         char *socket_mode;   /* octal text; options_mode() */
         char *compat_socket; /* "": none */
         char *store_path;
+        bool json; /* of inspect */
         long long clients_max;
         long long request_max;  /* bytes of one request */
         long long buffered_max; /* bytes of all requests that are not complete yet */

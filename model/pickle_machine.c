@@ -111,7 +111,7 @@ int pickle_pop_mark(struct machine *m, struct pickle_node ***ret, size_t *ret_n,
         if (m->n_marks == 0)
                 return err_set(e, -EBADMSG, "pickle misses a mark at byte %zu", m->p->pos);
         mark = m->marks[--m->n_marks];
-        *ret = m->stack + mark;
+        *ret = m->stack ? m->stack + mark : NULL;
         *ret_n = m->n - mark;
         m->n = mark;
         return 0;

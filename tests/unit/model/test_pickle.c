@@ -258,6 +258,16 @@ static void a_value_may_hold_itself(void **state)
         assert_ptr_equal(pickle_root(p)->list.items[0], pickle_root(p));
 }
 
+static void a_mark_on_an_empty_stack_makes_an_empty_tuple(void **state)
+{
+        static const char bytes[] = "\x80\x04(t.";
+        CLEANUP(pickle_freep) struct pickle *p = read_bytes(bytes, sizeof(bytes) - 1);
+
+        (void)state;
+        assert_int_equal(pickle_root(p)->kind, PICKLE_TUPLE);
+        assert_int_equal(pickle_root(p)->list.n, 0);
+}
+
 static void arrays_stay_within_their_bytes(void **state)
 {
         static const struct {
@@ -347,6 +357,7 @@ int main(void)
                 cmocka_unit_test(malformed_pickles_are_refused_in_words),
                 cmocka_unit_test(bombs_are_refused_by_their_limits),
                 cmocka_unit_test(a_value_may_hold_itself),
+                cmocka_unit_test(a_mark_on_an_empty_stack_makes_an_empty_tuple),
                 cmocka_unit_test(arrays_stay_within_their_bytes),
                 cmocka_unit_test(padding_is_checked),
                 cmocka_unit_test(every_truncation_is_refused),
