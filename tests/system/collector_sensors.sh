@@ -79,3 +79,24 @@ if [ "$(id -u)" = 0 ]; then
 else
         skip "a counter that only root may read is told so" "not root"
 fi
+
+# ---- a counter that wraps between two samples that are far apart ----
+
+rm -f "$zone/energy_uj"
+put "$zone/max_energy_range_uj" 30000000000
+put "$zone/energy_uj" 0
+# 29 kJ within 10 s, when the counter is looked at; then it wraps, and shows 5 J
+wrap() {
+        sleep 8
+        echo 29000000000 >"$zone/energy_uj"
+        sleep 3
+        echo 5000000 >"$zone/energy_uj"
+}
+start /dev/null wrap
+joules=$(collector once --sampling-interval 12s --power-sources rapl |
+        jq '.duration_ns as $ns | .power[] | select(.component == "package") | .watts * $ns / 1e9 | round')
+if [ "${joules:-0}" -eq 30005 ]; then
+        ok "a counter is looked at every 10 s, so that none wraps unseen"
+else
+        not_ok "a counter is looked at every 10 s, so that none wraps unseen" "${joules:-no} J instead of 30005"
+fi
