@@ -3,8 +3,9 @@
  * (Documentation/power/powercap/powercap.rst, drivers/powercap/intel_rapl_common.c). Zones are known by their
  * names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot be read
  * for a moment is a gap, and the next good reading carries the energy of the gap as well, so that totals stay
- * exact; a counter that was reset loses its gap. Files are opened anew each time, because a zone may vanish
- * and return, and a simulated tree may replace them by rename. */
+ * exact; a counter that was reset loses its gap. On a real sysfs the counters stay open, so that they can be
+ * read after privileges were dropped, and are opened anew when their zone is gone, because it may return. In a
+ * simulated tree they are opened each time: it may replace them by rename. */
 #include "collector/power.h"
 
 #include <ctype.h>
@@ -16,6 +17,7 @@
 #include "collector/counter.h"
 #include "collector/processor.h"
 #include "common/file.h"
+#include "common/num.h"
 
 #define RAPL_DEPTH_MAX 3
 
@@ -26,8 +28,9 @@ struct rapl_zone {
         char component[SENSOR_TEXT_MAX];
         char unit[SENSOR_TEXT_MAX];
         enum provenance provenance;
-        struct counter counter;       /* in microjoules */
-        const struct rapl_zone *twin; /* a zone that shows the same counter and is read instead; or NULL */
+        int fd;                 /* energy_uj; -1: not held open */
+        struct counter counter; /* in microjoules */
+        struct rapl_zone *twin; /* a zone that shows the same counter and is read instead; or NULL */
         /* of the last look */
         unsigned long long now_uj;
         int error;
@@ -40,10 +43,17 @@ struct power_source {
         uint64_t polled_ns; /* the part of the running interval that polls have covered */
 };
 
+static void zone_free(struct rapl_zone *z)
+{
+        closep(&z->fd);
+        free(z);
+}
+CLEANUP_DEFINE(struct rapl_zone *, zone_free);
+
 static void rapl_close(struct power_source *s)
 {
         for (int i = 0; i < s->n; i++)
-                free(s->zones[i]);
+                zone_free(s->zones[i]);
         free(s);
 }
 CLEANUP_DEFINE(struct power_source *, rapl_close);
@@ -67,7 +77,7 @@ static bool is_rapl_name(const char *name)
 
 static int add_zone(struct power_source *s, const char *dir, const char *id)
 {
-        CLEANUP(freep) struct rapl_zone *z = NULL;
+        CLEANUP(zone_freep) struct rapl_zone *z = NULL;
         unsigned long long range_uj = 0;
         char path[PATH_MAX];
 
@@ -76,6 +86,7 @@ static int add_zone(struct power_source *s, const char *dir, const char *id)
         z = calloc(1, sizeof(*z));
         if (!z)
                 return -ENOMEM;
+        z->fd = -1;
         (void)snprintf(z->id, sizeof(z->id), "%s", id);
         if (snprintf(z->dir, sizeof(z->dir), "%s", dir) >= (int)sizeof(z->dir))
                 return 0;
@@ -193,17 +204,47 @@ static void name_zones(struct power_source *s, const struct processor *cpu, stru
                 if (s->zones[i]->component[0])
                         s->zones[kept++] = s->zones[i];
                 else
-                        free(s->zones[i]);
+                        zone_free(s->zones[i]);
         }
         s->n = kept;
         make_units_unique(s);
 }
 
-static int read_energy(const struct rapl_zone *z, unsigned long long *ret_uj)
+static int read_held(int fd, unsigned long long *ret_uj)
+{
+        char text[32];
+        ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+        uint64_t uj;
+        int r;
+
+        if (n < 0)
+                return -errno;
+        text[n] = '\0';
+        text[strcspn(text, "\n")] = '\0';
+        r = num_parse_u64(text, &uj);
+        if (r == 0)
+                *ret_uj = uj;
+        return r;
+}
+
+/* A zone that is gone (ENODEV) may be back under its path; any other failure is the zone's own. */
+static int read_energy(struct rapl_zone *z, unsigned long long *ret_uj)
 {
         char path[PATH_MAX];
-        int r = path_join(path, sizeof(path), z->dir, "energy_uj");
+        int r;
 
+        if (z->fd >= 0) {
+                r = read_held(z->fd, ret_uj);
+                if (r != -ENODEV)
+                        return r;
+                closep(&z->fd);
+                z->fd = -1;
+        }
+        r = path_join(path, sizeof(path), z->dir, "energy_uj");
+        if (r == 0 && z->provenance != PROVENANCE_SIMULATED) {
+                z->fd = open(path, O_RDONLY | O_CLOEXEC);
+                return z->fd < 0 ? -errno : read_held(z->fd, ret_uj);
+        }
         return r < 0 ? r : file_read_u64(AT_FDCWD, path, ret_uj);
 }
 
@@ -211,7 +252,7 @@ static int read_energy(const struct rapl_zone *z, unsigned long long *ret_uj)
 
 /* Read between two readings of the other, a twin shows a value between theirs. Two tries, because the counter
  * may wrap just then. False also when one of them cannot be read. */
-static bool shows_the_same(const struct rapl_zone *a, const struct rapl_zone *b)
+static bool shows_the_same(struct rapl_zone *a, struct rapl_zone *b)
 {
         for (int i = 0; i < 2; i++) {
                 unsigned long long before, value, after;
@@ -269,11 +310,12 @@ static int check_access(struct power_source *s, const struct processor *cpu, str
         for (int i = 0; i < s->n; i++) {
                 struct rapl_zone *z = s->zones[i];
                 unsigned long long uj;
-                int r = read_energy(z, &uj);
+                int r;
 
                 z->provenance = power_path_provenance(z->dir);
                 if (z->provenance == PROVENANCE_MEASURED && cpu->hypervisor)
                         z->provenance = PROVENANCE_VIRTUAL; /* made up from CPU time */
+                r = read_energy(z, &uj);
                 if (r < 0)
                         error = r, refused = z;
                 else

@@ -256,6 +256,48 @@ static void rapl_that_a_hypervisor_shows_is_virtual(void **state)
         real_sysfs = false;
 }
 
+static void write_in_place(const char *dir, const char *text)
+{
+        char path[TREE_PATH_MAX];
+        int fd;
+
+        (void)snprintf(path, sizeof(path), CLASS "%s/energy_uj", dir);
+        fd = open(tree_path(path), O_WRONLY | O_TRUNC | O_CLOEXEC);
+        assert_true(fd >= 0);
+        assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+        (void)close(fd);
+}
+
+/* On a real sysfs; with plain files in its place. */
+static void counters_stay_open_so_that_privileges_can_be_dropped(void **state)
+{
+        struct power_source *s;
+
+        (void)state;
+        real_sysfs = true;
+        write_zone("intel-rapl:0", "package-0", 1000);
+        s = open_tree();
+        (void)read_after(s, 0);
+        assert_int_equal(chmod(tree_path(CLASS "intel-rapl:0/energy_uj"), 0400), 0);
+        write_in_place("intel-rapl:0", "6000\n");
+        if (geteuid() == 0)
+                assert_int_equal(seteuid(65534), 0);
+        (void)read_after(s, SECOND);
+        if (getuid() == 0)
+                assert_int_equal(seteuid(0), 0);
+        assert_true(readings[0].valid);
+        assert_float_equal(readings[0].energy_uj, 5000, 0);
+        write_in_place("intel-rapl:0", "");
+        (void)read_after(s, SECOND);
+        assert_int_equal(readings[0].error, -EINVAL);
+        write_in_place("intel-rapl:0", "7000\n");
+        (void)read_after(s, SECOND);
+        assert_true(readings[0].valid);
+        assert_float_equal(readings[0].energy_uj, 1000, 0);
+        rapl->close(s);
+        real_sysfs = false;
+}
+
 static void what_is_not_used_is_noted_with_the_reason(void **state)
 {
         static struct power_set set;
@@ -311,6 +353,7 @@ int main(void)
                 TEST(a_zone_that_vanishes_is_a_gap_and_catches_up),
                 TEST(a_gap_in_which_the_counter_may_have_wrapped_is_lost),
                 TEST(rapl_that_a_hypervisor_shows_is_virtual),
+                TEST(counters_stay_open_so_that_privileges_can_be_dropped),
                 TEST(what_is_not_used_is_noted_with_the_reason),
                 TEST(counters_that_only_root_may_read_are_told_so),
         };
