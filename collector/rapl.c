@@ -4,8 +4,8 @@
  * names (package-0, dram, psys), never by their numbers. Counters are cumulative: a zone that cannot be read
  * for a moment is a gap, and the next good reading carries the energy of the gap as well, so that totals stay
  * exact; a counter that was reset loses its gap. On a real sysfs the counters stay open, so that they can be
- * read after privileges were dropped, and are opened anew when their zone is gone, because it may return. In a
- * simulated tree they are opened each time: it may replace them by rename. */
+ * read after privileges were dropped, and are opened anew when their zone is gone, because it may return. In
+ * a simulated tree they are opened each time: it may replace them by rename. */
 #include "collector/power.h"
 
 #include <ctype.h>
