@@ -10,6 +10,8 @@
                 key, type, offsetof(struct options, member), fallback, min, max, NULL, help                  \
         }
 
+static const char *const curve_indexes[] = { "fitted", "upstream", NULL }; /* enum model_curve_index */
+
 const struct option options_table[] = {
         OPTION("socket.path", OPTION_STRING, socket_path, "/run/wattloop/estimator.sock", 0, 0,
                "Unix socket on which power requests are answered."),
@@ -28,6 +30,11 @@ const struct option options_table[] = {
         OPTION("limits.timeout", OPTION_DURATION, timeout_ms, "30s", 100, 86400000,
                "Time for a request to arrive, for its reply to be read, and between two requests of a "
                "client."),
+        { "curvefit.index", OPTION_ENUM, offsetof(struct options, curvefit_index), "fitted", 0, 0,
+          curve_indexes,
+          "Feature that a pickled curve depends on: the one it was fitted on, or the one that upstream's "
+          "sidecar "
+          "takes." },
         OPTION("json", OPTION_BOOL, json, "false", 0, 0, "inspect prints one JSON object."),
         { 0 },
 };
@@ -84,4 +91,9 @@ mode_t options_mode(const struct options *options)
 
         (void)parse_mode(options->socket_mode, &mode);
         return mode;
+}
+
+struct model_load_options options_load(const struct options *options)
+{
+        return (struct model_load_options){ .curve_index = (enum model_curve_index)options->curvefit_index };
 }

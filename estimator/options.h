@@ -5,13 +5,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 #include "config/option.h"
+#include "model/model.h"
 
 struct options {
         char *socket_path;
         char *socket_mode;   /* octal text; options_mode() */
         char *compat_socket; /* "": none */
         char *store_path;
-        bool json; /* of inspect */
+        int curvefit_index; /* enum model_curve_index */
+        bool json;          /* of inspect */
         long long clients_max;
         long long request_max;  /* bytes of one request */
         long long buffered_max; /* bytes of all requests that are not complete yet */
@@ -26,3 +28,6 @@ int options_check(const void *options, struct err *e);
 
 /* The socket's permission bits; options_check() has made sure that they parse. */
 mode_t options_mode(const struct options *options);
+
+/* How models are to be loaded. */
+struct model_load_options options_load(const struct options *options);

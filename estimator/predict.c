@@ -121,11 +121,12 @@ static int read_lines(struct lines *l, int fd)
 int predict_run(const struct options *options, const char *path, int in, FILE *out)
 {
         CLEANUP(models_freep) struct models *models = NULL;
+        struct model_load_options how = options_load(options);
         struct lines l = { .line_max = (size_t)options->request_max, .out = out };
         struct err e;
         int r;
 
-        r = models_load_one(path, &models, &e);
+        r = models_load_one_with(path, &how, &models, &e);
         if (r < 0)
                 return log_error(r, "cannot load the model: %s", e.text);
         l.answerer = (struct answerer){ .models = models,

@@ -144,11 +144,12 @@ static void loader_ready(struct server *s, struct watch *w, uint32_t events)
 
 static int load_first(struct server *s)
 {
+        struct model_load_options how = options_load(s->options);
         struct models *models = NULL;
         struct err e;
         int r;
 
-        r = models_load(s->options->store_path, NULL, &models, &e);
+        r = models_load_first(s->options->store_path, &how, &models, &e);
         if (r < 0)
                 return log_error(r, "cannot load models: %s", e.text);
         swap_models(s, models);

@@ -106,14 +106,14 @@ static void read_note(const char *dir, char ret_name[MODEL_NAME_MAX])
                 memcpy(ret_name, name, strlen(name) + 1);
 }
 
-static int load_entries(const struct model_archive *archive, const char *dir, struct model **ret,
-                        struct err *e)
+static int load_entries(const struct model_archive *archive, const char *dir,
+                        const struct model_load_options *how, struct model **ret, struct err *e)
 {
         const struct model_entry *weight = model_archive_find(archive, WEIGHT_FILE);
         char name[MODEL_NAME_MAX] = "";
 
         if (!weight || model_archive_find(archive, "metadata.json"))
-                return model_load_archive(archive, ret, e);
+                return model_load_archive_with(archive, how, ret, e);
         if (dir)
                 read_note(dir, name);
         return model_load_weight(weight->data, weight->size, name, ret, e);
@@ -136,8 +136,8 @@ static int loaded_new(struct model *model, const char *form, struct loaded_model
 }
 
 /* A directory of entries; `id` is what its content must hash to, or NULL. */
-static int load_dir(const char *dir, const char *id, const char *form, struct loaded_model **ret,
-                    struct err *e)
+static int load_dir(const char *dir, const char *id, const char *form, const struct model_load_options *how,
+                    struct loaded_model **ret, struct err *e)
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
         CLEANUP(loaded_unrefp) struct loaded_model *l = NULL;
@@ -147,7 +147,7 @@ static int load_dir(const char *dir, const char *id, const char *form, struct lo
         r = model_archive_read_dir(dir, &archive, e);
         if (r < 0)
                 return r;
-        r = load_entries(archive, dir, &model, e);
+        r = load_entries(archive, dir, how, &model, e);
         if (r < 0)
                 return r;
         r = loaded_new(model, form, &l, e);
@@ -213,8 +213,9 @@ static int check_place(const struct model *m, size_t slot, struct err *e)
 }
 
 /* One form of one slot. `ret_path` names what was tried, for the refusal. -ENOENT: the store has none. */
-static int load_form(const char *store, size_t slot, const char *form, struct loaded_model *previous,
-                     struct loaded_model **ret, char ret_path[PATH_MAX], struct err *e)
+static int load_form(const char *store, size_t slot, const char *form, const struct model_load_options *how,
+                     struct loaded_model *previous, struct loaded_model **ret, char ret_path[PATH_MAX],
+                     struct err *e)
 {
         CLEANUP(loaded_unrefp) struct loaded_model *l = NULL;
         char form_dir[PATH_MAX], id[HASH_HEX_SIZE];
@@ -234,7 +235,7 @@ static int load_form(const char *store, size_t slot, const char *form, struct lo
 
         if (path_join(ret_path, PATH_MAX, form_dir, id) < 0)
                 return err_set(e, -ENAMETOOLONG, "the store's path is too long");
-        r = load_dir(ret_path, id, form, &l, e);
+        r = load_dir(ret_path, id, form, how, &l, e);
         if (r == -ENOENT)
                 r = -EBADMSG; /* `current` leads nowhere: not the same as none */
         if (r < 0)
@@ -257,7 +258,8 @@ static int load_slot(const char *store, size_t slot, struct loaded_model *previo
                 struct err e = { 0 };
                 int r;
 
-                r = load_form(store, slot, store_forms[f], previous, &models->slots[slot], path, &e);
+                r = load_form(store, slot, store_forms[f], &models->how, previous, &models->slots[slot], path,
+                              &e);
                 if (r == -ENOMEM)
                         return r;
                 if (r == 0 || r == -ENOENT)
@@ -273,12 +275,14 @@ static int load_slot(const char *store, size_t slot, struct loaded_model *previo
         return 0;
 }
 
-int models_load(const char *store, const struct models *previous, struct models **ret, struct err *e)
+static int load_set(const char *store, const struct model_load_options *how, const struct models *previous,
+                    struct models **ret, struct err *e)
 {
         CLEANUP(models_freep) struct models *models = calloc(1, sizeof(*models));
 
         if (!models)
                 return err_set(e, -ENOMEM, "out of memory");
+        models->how = *how;
         for (size_t i = 0; i < models_slots(); i++) {
                 int r = load_slot(store, i, previous ? previous->slots[i] : NULL, models);
 
@@ -287,6 +291,19 @@ int models_load(const char *store, const struct models *previous, struct models 
         }
         *ret = TAKE(models);
         return 0;
+}
+
+static const struct model_load_options usual = { .curve_index = MODEL_CURVE_FITTED };
+
+int models_load(const char *store, const struct models *previous, struct models **ret, struct err *e)
+{
+        return load_set(store, previous ? &previous->how : &usual, previous, ret, e);
+}
+
+int models_load_first(const char *store, const struct model_load_options *how, struct models **ret,
+                      struct err *e)
+{
+        return load_set(store, how, NULL, ret, e);
 }
 
 /* ---- one model without a store ---- */
@@ -303,7 +320,8 @@ static void name_of_file(const char *path, char ret[MODEL_NAME_MAX])
         ret[n] = '\0';
 }
 
-static int load_zip(const struct buf *file, struct loaded_model **ret, struct err *e)
+static int load_zip(const struct buf *file, const struct model_load_options *how, struct loaded_model **ret,
+                    struct err *e)
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
         struct model *model;
@@ -312,7 +330,7 @@ static int load_zip(const struct buf *file, struct loaded_model **ret, struct er
         r = model_archive_unpack(file->data, file->size, &archive, e);
         if (r < 0)
                 return r;
-        r = load_entries(archive, NULL, &model, e);
+        r = load_entries(archive, NULL, how, &model, e);
         if (r < 0)
                 return r;
         r = loaded_new(model, "file", ret, e);
@@ -339,7 +357,8 @@ static int load_weight_file(const char *path, const struct buf *file, struct loa
         return hash_entries_hex(&entry, 1, (*ret)->id); /* as a store would name it */
 }
 
-static int load_path(const char *path, struct loaded_model **ret, struct err *e)
+static int load_path(const char *path, const struct model_load_options *how, struct loaded_model **ret,
+                     struct err *e)
 {
         CLEANUP(buf_done) struct buf file = { .max = MODEL_ARCHIVE_MAX };
         struct stat st;
@@ -348,18 +367,24 @@ static int load_path(const char *path, struct loaded_model **ret, struct err *e)
         if (stat(path, &st) < 0)
                 return err_sys(e, "cannot read '%s'", path);
         if (S_ISDIR(st.st_mode))
-                return load_dir(path, NULL, "file", ret, e);
+                return load_dir(path, NULL, "file", how, ret, e);
         r = file_read(path, &file, e);
         if (r < 0)
                 return r;
         if (file.size >= strlen(ZIP_MAGIC) && !memcmp(file.data, ZIP_MAGIC, strlen(ZIP_MAGIC)))
-                r = load_zip(&file, ret, e);
+                r = load_zip(&file, how, ret, e);
         else
                 r = load_weight_file(path, &file, ret, e);
         return r < 0 ? err_prefix(e, r, "'%s'", path) : 0;
 }
 
 int models_load_one(const char *path, struct models **ret, struct err *e)
+{
+        return models_load_one_with(path, &usual, ret, e);
+}
+
+int models_load_one_with(const char *path, const struct model_load_options *how, struct models **ret,
+                         struct err *e)
 {
         CLEANUP(models_freep) struct models *models = calloc(1, sizeof(*models));
         CLEANUP(loaded_unrefp) struct loaded_model *l = NULL;
@@ -368,7 +393,7 @@ int models_load_one(const char *path, struct models **ret, struct err *e)
 
         if (!models)
                 return err_set(e, -ENOMEM, "out of memory");
-        r = load_path(path, &l, e);
+        r = load_path(path, how, &l, e);
         if (r < 0)
                 return r;
         r = model_check(l->model, e);

@@ -29,6 +29,7 @@ struct models {
         struct loaded_model *slots[MODELS_SLOTS_MAX]; /* by models_slot(); NULL: none */
         struct refused_model refused[MODELS_REFUSED_MAX];
         size_t n_refused;
+        struct model_load_options how; /* inherited by the sets that follow */
 };
 
 /* Slots are numbered source by source in the vocabulary's order. */
@@ -44,9 +45,14 @@ const struct loaded_model *models_find(const struct models *models, const char *
  * refused, and the one of `previous` (may be NULL) stays in its slot; so does an unchanged one, without being
  * read again. An absent or empty store is an empty set. Fails only for want of memory. */
 int models_load(const char *store, const struct models *previous, struct models **ret, struct err *e);
+/* The first set of a row whose models are all loaded this way. */
+int models_load_first(const char *store, const struct model_load_options *how, struct models **ret,
+                      struct err *e);
 
 /* A set in which one file or directory answers for every source and for the output types that it is for. */
 int models_load_one(const char *path, struct models **ret, struct err *e);
+int models_load_one_with(const char *path, const struct model_load_options *how, struct models **ret,
+                         struct err *e);
 
 void models_free(struct models *models);
 CLEANUP_DEFINE(struct models *, models_free);

@@ -46,3 +46,13 @@ if [ -e $zip ]; then
 else
         skip "a published archive is inspected" "no published archives here"
 fi
+
+curve=../shared/golden/archives/models/v0.7/ec2-0.7.11/rapl-sysfs/AbsPower/BPFIRQ/ExponentialRegressionTrainer_4.zip
+if [ -e $curve ]; then
+        request='{"metrics":["bpf_block_irq","bpf_cpu_time_ms","bpf_net_rx_irq","bpf_net_tx_irq","bpf_page_cache_hit"],"values":[[0,30000,0,0,0],[50,30000,0,0,0]],"output_type":"AbsPower","source":"rapl-sysfs","system_features":[],"system_values":[]}'
+        watts() { echo "$request" | "$ESTIMATOR" predict --config "$CONFIG" "$@" $curve | jq '.powers.package[0] == .powers.package[1]'; }
+        check "a curve depends on the feature that it was fitted on" test "$(watts)" = true
+        check "or on upstream's, when asked" test "$(watts --curvefit-index upstream)" = false
+else
+        skip "a curve depends on the feature that it was fitted on" "no published archives here"
+fi
