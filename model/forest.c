@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 
 struct node {
         double threshold; /* a leaf's value */
@@ -22,7 +23,7 @@ struct tree {
 
 struct forest {
         struct tree *trees;
-        size_t n_trees, n_nodes;
+        size_t n_trees, room, n_nodes;
 };
 
 /* ---- running ---- */
@@ -103,19 +104,32 @@ static void run_mean(const struct plan_stage *s, const double *in, double *out, 
 
 /* ---- building ---- */
 
-int forest_new(struct plan *plan, size_t n_trees, struct forest **ret, struct err *e)
+int forest_new(struct plan *plan, struct forest **ret, struct err *e)
 {
-        struct forest *f;
+        struct forest *f = plan_calloc(plan, 1, sizeof(*f));
 
-        if (n_trees > FOREST_TREES_MAX)
-                return err_set(e, -E2BIG, "model has more than %d trees", FOREST_TREES_MAX);
-        f = plan_calloc(plan, 1, sizeof(*f));
         if (!f)
                 return plan_no_memory(e);
-        f->trees = plan_calloc(plan, n_trees, sizeof(*f->trees));
-        if (!f->trees)
-                return plan_no_memory(e);
         *ret = f;
+        return 0;
+}
+
+/* Room for one more tree; the plan keeps the smaller tables it had before. */
+static int reserve_tree(struct plan *plan, struct forest *f, struct err *e)
+{
+        struct tree *more;
+
+        if (f->n_trees == FOREST_TREES_MAX)
+                return err_set(e, -E2BIG, "model has more than %d trees", FOREST_TREES_MAX);
+        if (f->n_trees < f->room)
+                return 0;
+        more = plan_calloc(plan, 2 * f->room + 128, sizeof(*more));
+        if (!more)
+                return plan_no_memory(e);
+        if (f->n_trees > 0)
+                memcpy(more, f->trees, f->n_trees * sizeof(*more));
+        f->trees = more;
+        f->room = 2 * f->room + 128;
         return 0;
 }
 
@@ -172,7 +186,7 @@ static int lay_out(const struct forest_source *s, size_t columns, struct node *n
 int forest_add(struct plan *plan, struct forest *f, const struct forest_source *s, struct err *e)
 {
         CLEANUP(freep) uint32_t *source = NULL;
-        struct tree *tree = &f->trees[f->n_trees];
+        struct tree *tree;
         struct node *nodes;
         size_t n = 0;
         int r;
@@ -181,6 +195,10 @@ int forest_add(struct plan *plan, struct forest *f, const struct forest_source *
                 return err_set(e, -EBADMSG, "tree has no nodes");
         if (s->n > FOREST_NODES_MAX - f->n_nodes)
                 return err_set(e, -E2BIG, "model has more than %zu nodes", FOREST_NODES_MAX);
+        r = reserve_tree(plan, f, e);
+        if (r < 0)
+                return r;
+        tree = &f->trees[f->n_trees];
         source = reallocarray(NULL, s->n, sizeof(*source));
         if (!source)
                 return err_set(e, -ENOMEM, "out of memory");

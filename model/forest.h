@@ -27,7 +27,7 @@ enum forest_sum {
 
 struct forest;
 
-int forest_new(struct plan *plan, size_t n_trees, struct forest **ret, struct err *e);
+int forest_new(struct plan *plan, struct forest **ret, struct err *e);
 /* The next tree. Checks that it is one: each node has one parent, features exist, leaves are finite. */
 int forest_add(struct plan *plan, struct forest *forest, const struct forest_source *tree, struct err *e);
 /* Keep only the first trees. */

@@ -152,7 +152,7 @@ int trees_add_decision_tree(struct plan *plan, const struct pickle_node *object,
         int r = plan_add_float32(plan, e);
 
         if (r == 0)
-                r = forest_new(plan, 1, &forest, e);
+                r = forest_new(plan, &forest, e);
         if (r == 0)
                 r = add_tree(plan, forest, &c, object, 1, e);
         return r < 0 ? r : forest_finish(plan, forest, 0, FOREST_DOUBLE, e);
@@ -193,7 +193,7 @@ static int add_all(struct plan *plan, const struct pickle_node *object, double f
         if (r == 0)
                 r = plan_add_float32(plan, e);
         if (r == 0)
-                r = forest_new(plan, n, &forest, e);
+                r = forest_new(plan, &forest, e);
         for (size_t i = 0; r == 0 && i < n; i++)
                 r = add_tree(plan, forest, &c, trees[i], factor, e);
         return r < 0 ? r : forest_finish(plan, forest, base, sum, e);
@@ -300,7 +300,7 @@ int trees_add_histogram(struct plan *plan, const struct pickle_node *object, str
                 return r;
         if (!iterations || iterations->kind != PICKLE_LIST)
                 return err_set(e, -EBADMSG, "HistGradientBoostingRegressor has no '_predictors'");
-        r = forest_new(plan, iterations->list.n, &forest, e);
+        r = forest_new(plan, &forest, e);
         for (size_t i = 0; r == 0 && i < iterations->list.n; i++)
                 r = add_predictor(plan, forest, &c, iterations->list.items[i], e);
         return r < 0 ? r : forest_finish(plan, forest, base, FOREST_DOUBLE, e);

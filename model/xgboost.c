@@ -40,7 +40,7 @@ enum { LEFT, RIGHT, FEATURE, CONDITION, DEFAULT_LEFT, SPLIT_TYPE, COLUMNS };
 static const char *const column_names[COLUMNS] = { "left_children",    "right_children", "split_indices",
                                                    "split_conditions", "default_left",   "split_type" };
 
-/* A tree before its number is known: all of them are laid out when the file is read. */
+/* What was read so far. Each tree is laid out when its object ends. */
 struct reading {
         struct tokens t;
         struct plan *plan;
@@ -306,8 +306,6 @@ static int read_trees(struct reading *x, struct err *e)
                 if (token < 0 || token == TOKEN_ARRAY_END)
                         return token < 0 ? token : 0;
                 x->t = before; /* read_members() wants to see the object begin */
-                if (x->n_trees == FOREST_TREES_MAX)
-                        return err_set(e, -E2BIG, "model has more than %d trees", FOREST_TREES_MAX);
                 for (size_t i = 0; i < COLUMNS; i++)
                         x->columns[i].n = 0;
                 r = read_members(x, "a tree", members, e);
@@ -507,7 +505,7 @@ int xgboost_add(struct plan *plan, const void *data, size_t size, struct err *e)
         tokens_init(&x.t, data, size);
         r = plan_add_float32(plan, e);
         if (r == 0)
-                r = forest_new(plan, FOREST_TREES_MAX, &x.forest, e);
+                r = forest_new(plan, &x.forest, e);
         if (r == 0)
                 r = read_document(&x, e);
         if (r == 0)

@@ -147,3 +147,44 @@ static inline void put_linear(struct buf *b, const double *coefficients, int n, 
         put_object_end(b);
         put_byte(b, '.');
 }
+
+/* The record type of a tree's nodes, 56 bytes as scikit-learn up to 1.2 writes them. */
+static inline void put_node_dtype(struct buf *b)
+{
+        static const char *const names[] = { "left_child",
+                                             "right_child",
+                                             "feature",
+                                             "threshold",
+                                             "impurity",
+                                             "n_node_samples",
+                                             "weighted_n_node_samples" };
+        static const char *const codes[] = { "i8", "i8", "i8", "f8", "f8", "i8", "f8" };
+
+        put_class(b, "numpy", "dtype");
+        put_text(b, "V56");
+        PUT(b, "\x89\x88\x87R(K\x03");
+        put_text(b, "|");
+        PUT(b, "N(");
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                put_text(b, names[i]);
+        PUT(b, "t}(");
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+                put_text(b, names[i]);
+                put_dtype(b, codes[i]);
+                put_int(b, (int)(8 * i));
+                PUT(b, "\x86");
+        }
+        PUT(b, "uK\x38K\x01K\x10tb");
+}
+
+/* An array in the pickle's own grammar: up to its data, which begin with SHORT_BINBYTES and their number. */
+static inline void put_reconstructed(struct buf *b, int n)
+{
+        put_class(b, "numpy.core.multiarray", "_reconstruct");
+        put_class(b, "numpy", "ndarray");
+        PUT(b, "K\0\x85"
+               "C\x01"
+               "b\x87R(K\x01");
+        put_int(b, n);
+        PUT(b, "\x85");
+}

@@ -211,6 +211,170 @@ static void numbers_that_no_model_has_are_refused(void **state)
         }
 }
 
+/* ---- the kinds of scikit-learn, each small enough to be computed by hand ---- */
+
+/* An archive of the usual scaler and one model's pickle, which goes. */
+static struct model *load_kind(struct buf *pickle)
+{
+        CLEANUP(model_archive_freep) struct model_archive *a = new_archive("scikit", GOOD_MAP);
+
+        add_scaler(a);
+        add(a, "platform.pkl", pickle->data, pickle->size);
+        buf_done(pickle);
+        return load(a);
+}
+
+static void put_attr_text(struct buf *b, const char *name, const char *text)
+{
+        put_text(b, name);
+        put_text(b, text);
+}
+
+static void a_support_vector_is_a_bell(void **state)
+{
+        static const double vector[] = { 1, 2 }, dual[] = { 3 }, intercept[] = { 0.5 };
+        CLEANUP(model_freep) struct model *m = NULL;
+        struct buf b;
+
+        (void)state;
+        put_begin(&b);
+        put_object(&b, "sklearn.svm._classes", "SVR");
+        put_attr_text(&b, "kernel", "rbf");
+        put_attr_array(&b, "support_vectors_", vector, 1, 2);
+        put_attr_array(&b, "_dual_coef_", dual, 1, 1);
+        put_attr_array(&b, "_intercept_", intercept, 1, 0);
+        put_text(&b, "_gamma");
+        put_float(&b, 0.25);
+        put_object_end(&b);
+        put_byte(&b, '.');
+        m = load_kind(&b);
+        assert_true(fabs(predict(m, 20, 100) - 3.5) < 1e-12);
+        assert_true(fabs(predict(m, 20, 300) - (3 * exp(-0.25 * 4) + 0.5)) < 1e-12);
+}
+
+static void of_neighbours_as_near_the_first_rows_count(void **state)
+{
+        static const double rows[] = { 1, 1, 0, 0, 0, 0, 0, 0 }, y[] = { 100, 1, 2, 4 };
+        CLEANUP(model_freep) struct model *m = NULL;
+        struct buf b;
+
+        (void)state;
+        put_begin(&b);
+        put_object(&b, "sklearn.neighbors._regression", "KNeighborsRegressor");
+        put_text(&b, "n_neighbors");
+        put_int(&b, 2);
+        put_attr_text(&b, "weights", "uniform");
+        put_attr_text(&b, "effective_metric_", "euclidean");
+        put_attr_text(&b, "_fit_method", "brute");
+        put_attr_array(&b, "_fit_X", rows, 4, 2);
+        put_attr_array(&b, "_y", y, 4, 0);
+        put_object_end(&b);
+        put_byte(&b, '.');
+        m = load_kind(&b);
+        assert_true(fabs(predict(m, 0, 0) - 1.5) < 1e-12);
+        assert_true(fabs(predict(m, 10, 100) - 50.5) < 1e-12);
+}
+
+/* x0 <= 0.5 ? 7 : 9 */
+static void put_tree(struct buf *b, int left)
+{
+        static const double values[] = { 0, 7, 9 };
+        struct {
+                int64_t left, right, feature;
+                double threshold, impurity;
+                int64_t samples;
+                double weight;
+        } nodes[3] = { { left, 2, 0, 0.5, 0, 2, 2 },
+                       { -1, -1, -2, -2, 0, 1, 1 },
+                       { -1, -1, -2, -2, 0, 1, 1 } };
+
+        put_begin(b);
+        put_object(b, "sklearn.tree._classes", "DecisionTreeRegressor");
+        put_text(b, "tree_");
+        put_class(b, "sklearn.tree._tree", "Tree");
+        PUT(b, ")R}(");
+        put_text(b, "node_count");
+        put_int(b, 3);
+        put_text(b, "nodes");
+        put_reconstructed(b, 3);
+        put_node_dtype(b);
+        PUT(b, "\x89"
+               "C\xa8");
+        put(b, (const char *)nodes, sizeof(nodes));
+        PUT(b, "tb");
+        put_attr_array(b, "values", values, 3, 0);
+        put_object_end(b);
+        put_object_end(b);
+        put_byte(b, '.');
+}
+
+static void a_tree_compares_scaled_float32(void **state)
+{
+        CLEANUP(model_freep) struct model *m = NULL;
+        struct buf b;
+
+        (void)state;
+        put_tree(&b, 1);
+        m = load_kind(&b);
+        assert_true(fabs(predict(m, 0, 50) - 7) < 1e-12);
+        assert_true(fabs(predict(m, 0, 50.0000000001) - 7) < 1e-12); /* the same float32 */
+        assert_true(fabs(predict(m, 0, 50.1) - 9) < 1e-12);
+        assert_string_equal(model_component_note(m, 0), "1 tree, 3 nodes");
+}
+
+static void a_tree_that_is_none_is_refused(void **state)
+{
+        static const int children[] = { 0, 3, -2 };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(children); i++) {
+                CLEANUP(model_archive_freep) struct model_archive *a = new_archive("scikit", GOOD_MAP);
+                CLEANUP(buf_done) struct buf b;
+
+                put_tree(&b, children[i]);
+                add_scaler(a);
+                add(a, "platform.pkl", b.data, b.size);
+                refused(a, -EBADMSG, "tree has a");
+        }
+}
+
+static void a_pipeline_may_bring_its_scaler(void **state)
+{
+        static const double mean[] = { 10, 20 }, deviation[] = { 2, 4 };
+        CLEANUP(model_archive_freep)
+        struct model_archive *a = new_archive("scikit", MAP("platform.pkl", "[\"a\", \"b\"]", "[]"));
+        CLEANUP(model_freep) struct model *m = NULL;
+        CLEANUP(buf_done) struct buf b;
+
+        (void)state;
+        put_begin(&b);
+        put_object(&b, "sklearn.pipeline", "Pipeline");
+        put_text(&b, "steps");
+        PUT(&b, "](");
+        put_text(&b, "scale");
+        put_object(&b, "sklearn.preprocessing._data", "StandardScaler");
+        put_attr_array(&b, "mean_", mean, 2, 0);
+        put_attr_array(&b, "scale_", deviation, 2, 0);
+        put_object_end(&b);
+        PUT(&b, "\x86");
+        put_text(&b, "nothing");
+        PUT(&b, "N\x86");
+        put_text(&b, "model");
+        put_object(&b, "sklearn.linear_model._ridge", "Ridge");
+        put_attr_array(&b, "coef_", coefficients, 2, 0);
+        put_text(&b, "intercept_");
+        put_float(&b, 100);
+        put_object_end(&b);
+        PUT(&b, "\x86"
+                "e");
+        put_object_end(&b);
+        put_byte(&b, '.');
+        add(a, "platform.pkl", b.data, b.size);
+        m = load(a);
+        assert_true(fabs(predict(m, 12, 28) - (5 * 1 + 7 * 2 + 100)) < 1e-12);
+        assert_string_equal(model_component_kind(m, 0), "Ridge");
+}
+
 /* ---- curves ---- */
 
 static void put_curve(struct buf *b, const char *module, const char *function, const double *popt, int n,
@@ -397,6 +561,11 @@ int main(void)
                 cmocka_unit_test(maps_that_do_not_fit_are_refused_in_words),
                 cmocka_unit_test(code_in_a_pickle_is_refused_by_its_name),
                 cmocka_unit_test(numbers_that_no_model_has_are_refused),
+                cmocka_unit_test(a_support_vector_is_a_bell),
+                cmocka_unit_test(of_neighbours_as_near_the_first_rows_count),
+                cmocka_unit_test(a_tree_compares_scaled_float32),
+                cmocka_unit_test(a_tree_that_is_none_is_refused),
+                cmocka_unit_test(a_pipeline_may_bring_its_scaler),
                 cmocka_unit_test(a_curve_depends_on_the_feature_it_was_fitted_on),
                 cmocka_unit_test(malformed_curves_are_refused),
                 cmocka_unit_test(weights_serve_where_a_curve_pickle_was_left_out),

@@ -230,6 +230,36 @@ static void ubjson_says_the_same(void **state)
         is(predict(plan, NAN, 3), 12.25);
 }
 
+/* A published model, when it is beside the repository. */
+static void a_published_file_says_the_same_in_ubjson(void **state)
+{
+        CLEANUP(plan_freep) struct plan *json = NULL, *ubjson = NULL;
+        CLEANUP(model_archive_freep) struct model_archive *a = NULL;
+        CLEANUP(buf_done) struct buf zip, b;
+        const struct model_entry *file;
+        struct err e = { 0 };
+
+        (void)state;
+        buf_init(&zip, MODEL_ARCHIVE_MAX);
+        buf_init(&b, 0);
+        if (file_read("../shared/golden/archives/models/v0.7/specpower/acpi/AbsPower/BPFOnly/"
+                      "XgboostFitTrainer_172.zip",
+                      &zip, &e) < 0)
+                skip();
+        assert_int_equal(model_archive_unpack(zip.data, zip.size, &a, &e), 0);
+        file = model_archive_find(a, "platform.json");
+        assert_non_null(file);
+        transcode(file->data, file->size, &b);
+        if (add(&json, file->data, file->size, &e) < 0 || add(&ubjson, b.data, b.size, &e) < 0)
+                fail_msg("%s", e.text);
+        assert_string_equal(json->note, ubjson->note);
+        for (int i = 0; i < 200; i++) {
+                double x = i / 150.0, is_json = predict(json, x, 0), is_ubjson = predict(ubjson, x, 0);
+
+                assert_memory_equal(&is_json, &is_ubjson, sizeof(is_json));
+        }
+}
+
 static void typed_and_counted_containers_are_read(void **state)
 {
         static const struct {
@@ -340,6 +370,7 @@ int main(void)
                 cmocka_unit_test(what_cannot_be_evaluated_is_refused_in_words),
                 cmocka_unit_test(deep_values_are_refused),
                 cmocka_unit_test(ubjson_says_the_same),
+                cmocka_unit_test(a_published_file_says_the_same_in_ubjson),
                 cmocka_unit_test(typed_and_counted_containers_are_read),
                 cmocka_unit_test(ubjson_bombs_are_refused),
                 cmocka_unit_test(damaged_files_are_survived),
