@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* What tasks did, read where the kernel keeps it anyway. Nothing runs at a context switch: the scheduler
  * accounts each task's time in nanoseconds, an iterator collects the totals once per sample, and user space
- * (collector/bpf.c) differences them. Only two events have programs: a softirq of three vectors, because
- * nobody else counts them per task, and the end of a process, because an iterator cannot see the dead.
+ * (collector/bpf.c) differences them. Only three events have programs: a softirq of three vectors, because
+ * nobody else counts them per task, the end of a thread, because the kernel mixes its writes with those of
+ * other processes, and the end of a process, because an iterator cannot see the dead.
  *
  * Kernel structures are declared here with the few fields that are read; CO-RE relocates them. */
 #include <linux/bpf.h>
@@ -47,7 +48,6 @@ struct task_io_accounting {
 
 struct signal_struct {
         unsigned long long sum_sched_runtime;
-        struct task_io_accounting ioac;
 } KERNEL_STRUCT;
 
 struct sched_entity {
@@ -84,25 +84,29 @@ enum cgroup_subsys_id {
         pids_cgrp_id = 11,
 };
 
-const volatile bool with_softirqs = true; /* false: the kernel has no task storage */
-const volatile bool with_io = true;       /* false: built without task I/O accounting */
-const volatile __u32 v1_hierarchies = 0;  /* bit CGROUP_V1_x: that controller is mounted as cgroup v1 */
+const volatile bool with_storage = true; /* false: the kernel has no task storage */
+const volatile bool with_io = true;      /* false: built without task I/O accounting */
+const volatile __u32 v1_hierarchies = 0; /* bit CGROUP_V1_x: that controller is mounted as cgroup v1 */
 
 __u64 deaths_unplaced;    /* deaths that found both the ring buffer and the overflow table full */
 struct overflow unplaced; /* their totals */
 
-/* Softirqs of a process. Key: the leader's task_struct. Value: counts since its first one; several CPUs add,
- * so atomically. Owner: softirq_entry; freed with the task. Full: cannot be; when memory is short the softirq
- * goes to cpu_slots and is counted there as dropped. */
-struct irq_counts {
+/* What the kernel does not keep per process. Key: a task_struct. Value: for a leader the counts since its
+ * first softirq and what its ended threads wrote; several CPUs add, so atomically. For a thread that ends
+ * what it handed over to its leader. Owner: softirq_entry and sched_process_exit; freed with the task. Full:
+ * cannot be; when memory is short the softirq goes to cpu_slots and is counted there as dropped, and a
+ * thread's writes end with it. */
+struct task_counts {
         __u64 irq[IRQ_N];
+        __u64 ended_write_bytes;
+        __u64 handed_write_bytes;
 };
 struct {
         __uint(type, BPF_MAP_TYPE_TASK_STORAGE);
         __uint(map_flags, BPF_F_NO_PREALLOC);
         __type(key, int);
-        __type(value, struct irq_counts);
-} irqs SEC(".maps");
+        __type(value, struct task_counts);
+} counts SEC(".maps");
 
 /* Softirqs of no process. Key: 0. Value: one slot per CPU, cumulative. Owner: softirq_entry. Never full. */
 struct {
@@ -162,56 +166,71 @@ static __always_inline void cgroups_of(struct task_struct *task, struct cgroup_p
         V1_TRY(pids_cgrp_id, CGROUP_V1_PIDS);
 }
 
-static __always_inline void irqs_of(struct task_struct *leader, __u64 irq[IRQ_N])
+static __always_inline struct task_counts *counts_of(struct task_struct *task)
 {
-        struct irq_counts *counts;
+        return with_storage ? bpf_task_storage_get(&counts, task, NULL, 0) : NULL;
+}
 
-        if (!with_softirqs)
-                return;
-        counts = bpf_task_storage_get(&irqs, leader, NULL, 0);
-        if (!counts)
-                return;
-        for (int i = 0; i < IRQ_N; i++)
-                irq[i] = counts->irq[i];
+static __always_inline void copy_irqs(const struct task_counts *from, __u64 irq[IRQ_N])
+{
+        for (int i = 0; from && i < IRQ_N; i++)
+                irq[i] = from->irq[i];
+}
+
+/* The signal struct's sum of writes is of no use: wait() adds to it what the child has written, though that
+ * was charged to the child. What ended threads wrote is with the leader instead; without task storage it is
+ * not known. */
+static __always_inline __u64 ended_writes(const struct task_counts *leaders)
+{
+        return with_io && leaders ? leaders->ended_write_bytes : 0;
+}
+
+/* Without what it handed over, which is read first: it was part of its writes then. */
+static __always_inline __u64 own_writes(struct task_struct *task, bool leader)
+{
+        struct task_counts *own = leader || !with_io ? NULL : counts_of(task);
+        __u64 handed = own ? own->handed_write_bytes : 0;
+
+        barrier();
+        return with_io ? task->ioac.write_bytes - handed : 0;
 }
 
 /* One record per thread. The order of the reads matters: a thread's own time moves to its signal struct when
  * it is reaped, so the reaped sum is read first, and a thread that shows EXIT_DEAD after that contributes
  * nothing of its own. Then no time can be seen in both places; it may be seen in neither, which user space
- * bridges. */
+ * bridges. Likewise its writes, which move to its leader when it ends. */
 SEC("iter/task")
 int read_tasks(struct bpf_iter__task *ctx)
 {
         struct task_struct *task = ctx->task;
         struct task_record record = {};
+        struct task_counts *leaders;
         struct task_struct *leader;
         struct signal_struct *sig;
 
         if (!task || task->exit_state & EXIT_DEAD)
                 return 0;
         leader = task->group_leader; /* the task was not released before: RCU keeps its leader for us */
+        leaders = counts_of(leader);
         sig = task->signal;
         record.tgid = task->tgid;
         record.start_ns = leader->start_boottime;
         record.reaped_cpu_ns = sig->sum_sched_runtime;
-        if (with_io)
-                record.reaped_write_bytes = sig->ioac.write_bytes;
+        record.ended_write_bytes = ended_writes(leaders);
         barrier();
         record.cpu_ns = task->se.sum_exec_runtime;
-        if (with_io)
-                record.write_bytes = task->ioac.write_bytes;
+        record.write_bytes = own_writes(task, leader == task);
         if (task->flags & PF_KTHREAD)
                 record.flags |= TASK_KTHREAD;
         if (leader == task) {
                 record.flags |= TASK_LEADER;
                 cgroups_of(task, &record.cgroup);
-                irqs_of(task, record.irq);
+                copy_irqs(leaders, record.irq);
         }
         barrier();
         if (task->exit_state & EXIT_DEAD) {
                 record.flags |= TASK_DEAD;
                 record.cpu_ns = 0;
-                record.write_bytes = 0;
         }
         bpf_seq_write(ctx->meta->seq, &record, sizeof(record));
         return 0;
@@ -234,7 +253,7 @@ SEC("tp_btf/softirq_entry")
 int BPF_PROG(count_softirq, unsigned int vector)
 {
         __u64 i = (__u64)vector - SOFTIRQ_NET_TX; /* 64 bits: the verifier loses a bound over a cast */
-        struct irq_counts *counts;
+        struct task_counts *leaders;
         struct task_struct *task;
 
         if (i >= IRQ_N)
@@ -244,11 +263,31 @@ int BPF_PROG(count_softirq, unsigned int vector)
                 charge_cpu(i, false);
                 return 0;
         }
-        counts = bpf_task_storage_get(&irqs, task->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-        if (counts)
-                __sync_fetch_and_add(&counts->irq[i], 1);
+        leaders = bpf_task_storage_get(&counts, task->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (leaders)
+                __sync_fetch_and_add(&leaders->irq[i], 1);
         else
                 charge_cpu(i, true);
+        return 0;
+}
+
+/* A thread's writes go to its leader, which stays until all its threads are gone. The event has more
+ * arguments in later kernels (6.16). What a thread writes after it is lost: it closes its files then. */
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(hand_over_writes, struct task_struct *task)
+{
+        __u64 bytes = task->ioac.write_bytes;
+        struct task_counts *own, *leaders;
+
+        if (task->pid == task->tgid || !bytes)
+                return 0;
+        own = bpf_task_storage_get(&counts, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        leaders = bpf_task_storage_get(&counts, task->group_leader, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!own || !leaders)
+                return 0;
+        own->handed_write_bytes = bytes; /* first: never in both places */
+        barrier();
+        __sync_fetch_and_add(&leaders->ended_write_bytes, bytes);
         return 0;
 }
 
@@ -280,26 +319,28 @@ static __always_inline void add_overflow(const struct death_record *dead)
 }
 
 /* Called when the leader's task_struct is given back: every thread, the leader included, has been added to
- * the signal struct by then, and nothing more can be. (At sched_process_exit half of it may be missing.) A
- * leader that another thread replaced in execve() is not its own leader any more and no death. */
+ * the signal struct by then, its writes to the leader, and nothing more can be. (At sched_process_exit half
+ * of it may be missing.) A leader that another thread replaced in execve() is not its own leader any more and
+ * no death. */
 SEC("tp_btf/sched_process_free")
 int BPF_PROG(record_death, struct task_struct *task)
 {
         struct death_record dead = {};
+        struct task_counts *leaders;
         struct signal_struct *sig;
 
         if (task->group_leader != task)
                 return 0;
+        leaders = counts_of(task);
         sig = task->signal;
         dead.tgid = task->tgid;
         dead.start_ns = task->start_boottime;
         dead.cpu_ns = sig->sum_sched_runtime;
-        if (with_io)
-                dead.write_bytes = sig->ioac.write_bytes;
+        dead.write_bytes = own_writes(task, true) + ended_writes(leaders);
         if (task->flags & PF_KTHREAD)
                 dead.flags |= TASK_KTHREAD;
         cgroups_of(task, &dead.cgroup);
-        irqs_of(task, dead.irq);
+        copy_irqs(leaders, dead.irq);
         if (bpf_ringbuf_output(&deaths, &dead, sizeof(dead), BPF_RB_NO_WAKEUP))
                 add_overflow(&dead);
         return 0;

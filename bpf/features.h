@@ -8,7 +8,7 @@
 
 #define TASK_LEADER  1u /* the record of a thread group's leader: cgroups and irq are set in no other */
 #define TASK_KTHREAD 2u
-#define TASK_DEAD    4u /* already reaped, or about to be: its own cpu_ns and write_bytes are 0 */
+#define TASK_DEAD    4u /* already reaped, or about to be: its own cpu_ns is 0 */
 
 /* v1 cgroups. A v1 hierarchy numbers its cgroups by itself, so an id carries its hierarchy: bit 63 says v1,
  * bits 60 to 62 which one. The order is that of preference. */
@@ -31,11 +31,11 @@ struct cgroup_pair {
 struct task_record {
         __u32 tgid;
         __u32 flags;
-        __u64 start_ns;      /* boot time of the leader's start; (tgid, start_ns) is the process */
-        __u64 cpu_ns;        /* se.sum_exec_runtime */
-        __u64 write_bytes;   /* ioac.write_bytes */
-        __u64 reaped_cpu_ns; /* of the thread group's reaped threads, read before cpu_ns */
-        __u64 reaped_write_bytes;
+        __u64 start_ns;          /* boot time of the leader's start; (tgid, start_ns) is the process */
+        __u64 cpu_ns;            /* se.sum_exec_runtime */
+        __u64 write_bytes;       /* ioac.write_bytes, less what is in ended_write_bytes already */
+        __u64 reaped_cpu_ns;     /* of the thread group's reaped threads, read before cpu_ns */
+        __u64 ended_write_bytes; /* of its ended threads, read before write_bytes; 0: not known */
         struct cgroup_pair cgroup;
         __u64 irq[IRQ_N]; /* of the whole thread group */
 };

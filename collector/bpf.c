@@ -42,7 +42,7 @@ struct overflow_mark {
 
 struct feature_source {
         struct features_bpf *skel;
-        struct bpf_link *iter, *softirq, *death; /* NULL: not attached */
+        struct bpf_link *iter, *softirq, *thread_end, *death; /* NULL: not attached */
         struct ring_buffer *ring;
         struct cgroup_table *cgroups;
         struct process_table processes;
@@ -85,12 +85,14 @@ PRINTF(2, 0) static int print_debug(enum libbpf_print_level level, const char *f
         return 0;
 }
 
-/* Which optional programs to try. A kernel that refuses one may take the other. */
+/* Which optional programs to try. A kernel that refuses one may take the others; softirqs and the ends of
+ * threads need task storage. */
 struct variant {
-        bool softirq, death;
+        bool storage, thread_end, death;
 };
 static const struct variant variants[] = {
-        { true, true }, { false, true }, { true, false }, { false, false }
+        { true, true, true },  { true, false, true },  { false, false, true },
+        { true, true, false }, { true, false, false }, { false, false, false },
 };
 
 static int load(struct feature_source *s, struct variant v)
@@ -100,11 +102,12 @@ static int load(struct feature_source *s, struct variant v)
         s->skel = features_bpf__open();
         if (!s->skel)
                 return -errno;
-        s->skel->rodata->with_softirqs = v.softirq;
+        s->skel->rodata->with_storage = v.storage;
         s->skel->rodata->with_io = s->has_io;
         s->skel->rodata->v1_hierarchies = cgroup_table_v1(s->cgroups);
-        (void)bpf_map__set_autocreate(s->skel->maps.irqs, v.softirq); /* these fail only after loading */
-        (void)bpf_program__set_autoload(s->skel->progs.count_softirq, v.softirq);
+        (void)bpf_map__set_autocreate(s->skel->maps.counts, v.storage); /* these fail only after loading */
+        (void)bpf_program__set_autoload(s->skel->progs.count_softirq, v.storage);
+        (void)bpf_program__set_autoload(s->skel->progs.hand_over_writes, v.thread_end && s->has_io);
         (void)bpf_program__set_autoload(s->skel->progs.record_death, v.death);
         r = features_bpf__load(s->skel);
         if (r < 0) {
@@ -156,7 +159,8 @@ static int attach_all(struct feature_source *s, struct variant v, struct err *e)
         s->iter = bpf_program__attach(s->skel->progs.read_tasks);
         if (!s->iter)
                 return err_sys(e, "cannot attach the BPF task iterator");
-        s->softirq = attach(s->skel->progs.count_softirq, v.softirq);
+        s->softirq = attach(s->skel->progs.count_softirq, v.storage);
+        s->thread_end = attach(s->skel->progs.hand_over_writes, v.thread_end && s->has_io);
         s->death = attach(s->skel->progs.record_death, v.death);
         s->processes.deaths_told = s->death != NULL;
         return 0;
@@ -201,6 +205,7 @@ static void bpf_close(struct feature_source *s)
                 return;
         ring_buffer__free(s->ring);
         bpf_link__destroy(s->death);
+        bpf_link__destroy(s->thread_end);
         bpf_link__destroy(s->softirq);
         bpf_link__destroy(s->iter);
         features_bpf__destroy(s->skel);
@@ -214,7 +219,7 @@ CLEANUP_DEFINE(struct feature_source *, bpf_close);
 static int bpf_open(const struct feature_source_options *options, struct feature_source **ret, struct err *e)
 {
         CLEANUP(bpf_closep) struct feature_source *s = NULL;
-        struct variant variant = { false, false };
+        struct variant variant = { 0 };
         int r;
 
         s = calloc(1, sizeof(*s));
@@ -254,8 +259,8 @@ static void place(struct feature_source *s, struct process *p, const struct task
         p->placed = true;
 }
 
-/* The reaped threads' sum is that of the first record met: threads met later were alive then, and so are not
- * in it. */
+/* The gone threads' sums are those of the first record met: threads met later were alive then, and so are not
+ * in them. */
 static void take_record(struct feature_source *s, const struct task_record *record)
 {
         bool first;
@@ -265,7 +270,7 @@ static void take_record(struct feature_source *s, const struct task_record *reco
                 return;
         if (first) {
                 p->now[FEATURE_CPU_TIME] = record->reaped_cpu_ns;
-                p->now[FEATURE_PAGE_CACHE] = record->reaped_write_bytes;
+                p->now[FEATURE_PAGE_CACHE] = record->ended_write_bytes;
         }
         p->now[FEATURE_CPU_TIME] += record->cpu_ns;
         p->now[FEATURE_PAGE_CACHE] += record->write_bytes;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The /proc feature source, for machines on which BPF is not allowed. Reads
- * <procfs_root>/PID/{stat,schedstat, task/TID/schedstat,io,cgroup} and <procfs_root>/softirqs; writes
- * nothing.
+ * <procfs_root>/PID/{stat,schedstat,io,cgroup}, PID/task/TID/{schedstat,io} and <procfs_root>/softirqs;
+ * writes nothing.
  *
  * What differs from BPF: softirqs are known only for the whole machine and go to the kernel's row; page cache
  * and CPU time of a process that lived and died between two reads, and of the last stretch of any process,
@@ -54,6 +54,7 @@ struct stat_line {
         uint64_t start;  /* ns since boot, in whole ticks */
         uint64_t cpu_ns; /* of the process with its reaped threads, each of user and system cut to whole ticks
                           */
+        uint64_t waited; /* grows with each child waited for: their page faults and time */
         unsigned threads;
         bool kernel;
 };
@@ -118,7 +119,7 @@ static int proc_open(const struct feature_source_options *options, struct featur
  */
 static int read_stat(const struct feature_source *s, const char *pid, struct stat_line *ret)
 {
-        unsigned long long utime, stime, start;
+        unsigned long long utime, stime, start, waited[4];
         char path[64], text[MAX_STAT], *p;
         unsigned flags, threads;
         ssize_t n;
@@ -132,9 +133,12 @@ static int read_stat(const struct feature_source *s, const char *pid, struct sta
         text[n] = '\0';
         p = strrchr(text, ')');
         if (!p ||
-            sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %u %*d %llu",
-                   &flags, &utime, &stime, &threads, &start) != 5)
+            sscanf(p + 1,
+                   " %*c %*d %*d %*d %*d %*d %u %*u %llu %*u %llu %llu %llu %llu %llu %*d %*d %u %*d %llu",
+                   &flags, &waited[0], &waited[1], &utime, &stime, &waited[2], &waited[3], &threads,
+                   &start) != 9)
                 return -EBADMSG;
+        ret->waited = waited[0] + waited[1] + waited[2] + waited[3];
         ret->kernel = flags & PF_KTHREAD;
         ret->cpu_ns = (utime + stime) * s->tick_ns;
         ret->start = start * s->tick_ns;
@@ -153,7 +157,8 @@ static uint64_t read_schedstat(int dir, const char *path)
         return ns;
 }
 
-static uint64_t sum_threads(int root, const char *pid)
+static uint64_t sum_threads(int root, const char *pid, const char *name,
+                            uint64_t (*read_one)(int dir, const char *path))
 {
         CLEANUP(closedirp) DIR *dir = NULL;
         char path[300];
@@ -171,9 +176,9 @@ static uint64_t sum_threads(int root, const char *pid)
                 return 0;
         }
         while ((d = readdir(dir))) {
-                (void)snprintf(path, sizeof(path), "%s/schedstat", d->d_name);
+                (void)snprintf(path, sizeof(path), "%.20s/%s", d->d_name, name);
                 if (d->d_name[0] != '.')
-                        sum += read_schedstat(dirfd(dir), path);
+                        sum += read_one(dirfd(dir), path);
         }
         return sum;
 }
@@ -186,26 +191,53 @@ static uint64_t read_cpu(const struct feature_source *s, const char *pid, const 
         char path[64];
 
         (void)snprintf(path, sizeof(path), "%.20s/schedstat", pid);
-        ns = stat->threads > 1 ? sum_threads(s->root, pid) : read_schedstat(s->root, path);
+        ns = stat->threads > 1 ? sum_threads(s->root, pid, "schedstat", read_schedstat)
+                               : read_schedstat(s->root, path);
         return ns > stat->cpu_ns ? ns : stat->cpu_ns;
 }
 
-/* Of the whole process with its reaped threads. */
-static uint64_t read_write_bytes(const struct feature_source *s, const char *pid)
+static uint64_t read_write_bytes(int dir, const char *path)
 {
-        char path[64], text[512], *p;
+        char text[512], *p;
         unsigned long long bytes;
         ssize_t n;
-        CLEANUP(closep) int fd = -1;
+        CLEANUP(closep) int fd = openat(dir, path, O_RDONLY | O_CLOEXEC);
 
-        (void)snprintf(path, sizeof(path), "%.20s/io", pid);
-        fd = openat(s->root, path, O_RDONLY | O_CLOEXEC);
         n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
         if (n < 0)
                 return 0;
         text[n] = '\0';
         p = strstr(text, "\nwrite_bytes: ");
         return p && sscanf(p, " write_bytes: %llu", &bytes) == 1 ? bytes : 0;
+}
+
+/* The kernel adds a child's writes to its parent's when that waits for it, so what a process shows has grown
+ * by its own writes, those of ended threads included, only if it has not waited meanwhile: no count of its
+ * children's has changed from the last pass until after the reading. Else its threads tell, as far as they
+ * are still there; they never tell more than what is shown. */
+static uint64_t write_growth(const struct feature_source *s, const char *pid, const struct stat_line *stat,
+                             struct process_io *io)
+{
+        struct process_io last = *io;
+        struct stat_line after;
+        char path[64];
+        uint64_t grown;
+
+        (void)snprintf(path, sizeof(path), "%.20s/io", pid);
+        grown = read_write_bytes(s->root, path);
+        if (grown < last.whole)
+                return 0; /* it could not be read */
+        io->waited = stat->waited;
+        io->whole = grown;
+        grown -= last.whole;
+        if (!grown)
+                return 0;
+        io->threads = sum_threads(s->root, pid, "io", read_write_bytes);
+        if (last.waited == stat->waited && read_stat(s, pid, &after) == 0 && after.waited == stat->waited)
+                return grown;
+        if (io->threads < last.threads)
+                return 0;
+        return io->threads - last.threads < grown ? io->threads - last.threads : grown;
 }
 
 static void place(struct feature_source *s, struct process *p, const char *pid, bool kernel)
@@ -240,7 +272,8 @@ static void read_process(struct feature_source *s, const char *pid)
                 return;
         p->now[FEATURE_CPU_TIME] = read_cpu(s, pid, &stat);
         if (s->has_io && !stat.kernel)
-                p->now[FEATURE_PAGE_CACHE] = read_write_bytes(s, pid);
+                p->now[FEATURE_PAGE_CACHE] =
+                        p->last[FEATURE_PAGE_CACHE] + write_growth(s, pid, &stat, &p->io);
         place(s, p, pid, stat.kernel);
 }
 

@@ -5,11 +5,10 @@
 #include <string.h>
 #include "common/clock.h"
 
-#define PROCESSES_MIN 256
-#define MISSING_MAX_NS                                                                                       \
-        (5 * NS_PER_S) /* a death is told within an RCU grace period, a fraction of a second                 \
-                        */
-#define PAGE_SHIFT 12  /* of the feature's unit, whatever the machine's pages are */
+#define PROCESSES_MIN  256
+#define MISSING_MAX_NS (5 * NS_PER_S) /* a death is told within an RCU grace period, part of a second */
+#define DIP_MAX_NS     (5 * NS_PER_S) /* a thread that ends is missed for an instant only */
+#define PAGE_SHIFT     12             /* of the feature's unit, whatever the machine's pages are */
 
 static uint64_t key_of(uint32_t tgid, uint64_t start)
 {
@@ -182,15 +181,37 @@ static bool given_up(struct process_table *table, struct process *p, uint64_t bo
         return true;
 }
 
+/* Writes are known for good only by task: an execve() by another thread than the leader takes the leader's
+ * away, and without task storage every ended thread's are gone. A dip that stays is the new level, or the
+ * process would not be charged until it has written all that again. */
+static void follow_dip(struct process *p, uint64_t boot_ns)
+{
+        uint64_t now = p->now[FEATURE_PAGE_CACHE];
+
+        if (now >= p->last[FEATURE_PAGE_CACHE]) {
+                p->dip_ns = 0;
+                return;
+        }
+        if (!p->dip_ns || now < p->dip_low)
+                p->dip_low = now;
+        if (!p->dip_ns)
+                p->dip_ns = boot_ns;
+        if (boot_ns - p->dip_ns < DIP_MAX_NS)
+                return;
+        p->last[FEATURE_PAGE_CACHE] = p->dip_low;
+        p->dip_ns = 0;
+}
+
 /* The totals of a process may dip, as a thread that is reaped during the pass is missed by it: then the mark
  * stays where it was until they have passed it again. */
-static void fold_one(struct process_table *table, struct process *p, struct usage_set *set)
+static void fold_one(struct process_table *table, struct process *p, uint64_t boot_ns, struct usage_set *set)
 {
         /* Met for the first time it was born since the last pass, unless that could not take all. */
         bool old = !set || (table->incomplete && p->start <= table->base_ns && !p->charged);
 
         p->charged = true;
         p->missing_ns = 0;
+        follow_dip(p, boot_ns);
         if (!old)
                 charge(set, p->cgroup_id, p->kernel, p->now, p->last);
         for (int i = 0; i < FEATURE_N; i++)
@@ -208,7 +229,7 @@ void process_table_fold(struct process_table *table, uint64_t boot_ns, struct us
                         continue;
                 }
                 if (p->pass == table->pass && p->placed)
-                        fold_one(table, p, set);
+                        fold_one(table, p, boot_ns, set);
                 i++;
         }
 }

@@ -9,7 +9,14 @@
 #include "collector/features.h"
 #include "collector/index.h"
 
-#define MAX_PROCESSES (1u << 18) /* 50 MB; one more is not tracked and counted as dropped */
+#define MAX_PROCESSES (1u << 18) /* 60 MB; one more is not tracked and counted as dropped */
+
+/* What /proc said of a process in the last pass. */
+struct process_io {
+        uint64_t whole;   /* bytes written by the process and by children that it has waited for */
+        uint64_t threads; /* bytes written by the threads that there are */
+        uint64_t waited;  /* grows whenever it has waited for a child */
+};
 
 struct process {
         uint32_t tgid;
@@ -22,8 +29,11 @@ struct process {
         bool charged;             /* folded before: `last` is a mark and not just zero */
         bool settled;             /* gone, and charged without a record of its death */
         uint64_t missing_ns;      /* since when it has been gone without such a record; 0: it is there */
+        uint64_t dip_ns;          /* since when the page cache total has been below `last`; 0: it is not */
+        uint64_t dip_low;         /* the lowest since then */
         uint64_t now[FEATURE_N];  /* totals found in this pass; page cache in bytes */
         uint64_t last[FEATURE_N]; /* the highest totals charged so far */
+        struct process_io io;     /* the /proc source's */
 };
 
 struct process_table {

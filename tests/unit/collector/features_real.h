@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <malloc.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -450,6 +451,204 @@ UNUSED static void check_memory(const struct feature_source_ops *ops, int reads)
                 source_read(ops, s, &set);
         }
         assert_true(mallinfo2().uordblks <= before + (64 << 10));
+        usage_set_done(&set);
+        ops->close(s);
+}
+
+/* --- writes -------------------------------------------------------------------------------------------- */
+
+#define WRITE_BYTES ((size_t)64 << 20)
+#define WRITE_PAGES (WRITE_BYTES >> 12)
+
+UNUSED static uint64_t pages_dirtied(void)
+{
+        unsigned long long pages = 0;
+        char line[128];
+        FILE *f = fopen("/proc/vmstat", "r");
+
+        assert_non_null(f);
+        while (fgets(line, sizeof(line), f) && sscanf(line, "nr_dirtied %llu", &pages) != 1)
+                continue;
+        (void)fclose(f);
+        return pages;
+}
+
+/* Into a file without a name, so that nothing has to be put away; a temporary file system would count
+ * nothing.
+ */
+UNUSED static void write_pages(size_t bytes)
+{
+        char block[65536] = "", path[] = "build/written-XXXXXX";
+        int fd = mkstemp(path);
+
+        if (fd < 0 || unlink(path) < 0)
+                _exit(7);
+        for (size_t i = 0; i < bytes; i += sizeof(block))
+                if (write(fd, block, sizeof(block)) != sizeof(block))
+                        _exit(6);
+        (void)close(fd);
+}
+
+/* How the work of a child and the test take turns: it tells what is done, and goes on when it is told. */
+struct steps {
+        int go[2], done[2];
+};
+UNUSED static void steps_open(struct steps *steps)
+{
+        assert_int_equal(pipe(steps->go), 0);
+        assert_int_equal(pipe(steps->done), 0);
+}
+UNUSED static void steps_close(const struct steps *steps)
+{
+        for (int i = 0; i < 2; i++) {
+                (void)close(steps->go[i]);
+                (void)close(steps->done[i]);
+        }
+}
+UNUSED static void step_told(const struct steps *steps)
+{
+        char byte;
+
+        assert_int_equal(read(steps->done[0], &byte, 1), 1);
+}
+UNUSED static void step_next(const struct steps *steps)
+{
+        assert_int_equal(write(steps->go[1], "g", 1), 1);
+}
+UNUSED static void step_done(const struct steps *steps)
+{
+        char byte;
+
+        if (write(steps->done[1], "d", 1) != 1 || read(steps->go[0], &byte, 1) != 1)
+                _exit(5);
+}
+
+struct waiting {
+        struct steps steps;
+        const char *childs_group;
+};
+UNUSED static void work_wait_for_writer(void *arg)
+{
+        const struct waiting *w = arg;
+        pid_t pid = fork();
+
+        if (!pid) {
+                cgroup_enter(w->childs_group);
+                write_pages(WRITE_BYTES);
+                step_done(&w->steps);
+                _exit(0);
+        }
+        if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+                _exit(8);
+        step_done(&w->steps);
+}
+
+/* The kernel adds what a child has written to the account of the parent that waits for it. */
+UNUSED static void check_writes_of_a_child(const struct feature_source_ops *ops, bool seen_alive)
+{
+        uint64_t got[2] = { 0 }, sum = 0, dirtied;
+        struct feature_source *s = source_open(ops);
+        char groups[2][PATH_MAX];
+        struct usage_set set = { 0 };
+        struct waiting w;
+        struct child c;
+
+        if (!ops->measures(s, FEATURE_PAGE_CACHE) || !cgroup_make(NULL, "waits-", ".scope", groups[0]) ||
+            !cgroup_make(NULL, "writes-", ".scope", groups[1])) {
+                ops->close(s);
+                skip();
+        }
+        steps_open(&w.steps);
+        w.childs_group = groups[1];
+        c = child_start(groups[0], work_wait_for_writer, &w);
+        source_read(ops, s, &set);
+        dirtied = pages_dirtied();
+        child_go(&c);
+        for (int i = 0; i < 3; i++) { /* written; waited for; the parent itself has ended */
+                if (i < 2)
+                        step_told(&w.steps);
+                else
+                        child_wait(&c);
+                if (i > 0)
+                        (void)usleep(200000); /* a death is told after a grace period */
+                if (i > 0 || seen_alive) {
+                        source_read(ops, s, &set);
+                        for (int k = 0; k < 2; k++)
+                                got[k] += row_delta(&set, inode(groups[k]), false, FEATURE_PAGE_CACHE);
+                        sum += sum_delta(&set, FEATURE_PAGE_CACHE);
+                }
+                if (i < 2)
+                        step_next(&w.steps);
+        }
+        dirtied = pages_dirtied() - dirtied;
+        assert_in_range(got[0], 0, WRITE_PAGES / 100);
+        assert_near(got[1], WRITE_PAGES, 10);
+        print_message("all rows: %llu, the machine: %llu\n", (unsigned long long)sum,
+                      (unsigned long long)dirtied);
+        assert_in_range(sum, WRITE_PAGES * 99 / 100, dirtied + WRITE_PAGES / 4); /* others write, too */
+        steps_close(&w.steps);
+        cgroup_remove(groups[0]);
+        cgroup_remove(groups[1]);
+        usage_set_done(&set);
+        ops->close(s);
+}
+
+#define WRITING_THREADS 3
+UNUSED static void *thread_write(void *arg)
+{
+        (void)arg;
+        write_pages(WRITE_BYTES / 4);
+        return NULL;
+}
+UNUSED static void work_writing_threads(void *arg)
+{
+        const struct steps *steps = arg;
+
+        for (int i = 0; i < WRITING_THREADS; i++) {
+                pthread_t t;
+
+                if (pthread_create(&t, NULL, thread_write, NULL) != 0 || pthread_join(t, NULL) != 0)
+                        _exit(8);
+                step_done(steps);
+        }
+        write_pages(WRITE_BYTES / 4);
+        step_done(steps);
+}
+
+/* Threads one after the other, each gone when the source looks, then the first thread itself. */
+UNUSED static void check_writes_of_threads(const struct feature_source_ops *ops)
+{
+        struct feature_source *s = source_open(ops);
+        struct usage_set set = { 0 };
+        char group[PATH_MAX];
+        struct steps steps;
+        struct child c;
+        uint64_t got = 0;
+
+        /* BPF without task storage counts neither softirqs nor what ended threads wrote. */
+        if (!ops->measures(s, FEATURE_PAGE_CACHE) || !ops->measures(s, FEATURE_NET_RX_IRQ) ||
+            !cgroup_make(NULL, "threads-write-", ".scope", group)) {
+                ops->close(s);
+                skip();
+        }
+        steps_open(&steps);
+        c = child_start(group, work_writing_threads, &steps);
+        child_go(&c);
+        for (uint64_t i = 1; i <= WRITING_THREADS + 1; i++) {
+                step_told(&steps);
+                (void)usleep(20000); /* joined is not yet reaped */
+                source_read(ops, s, &set);
+                got += row_delta(&set, inode(group), false, FEATURE_PAGE_CACHE);
+                assert_near(got, i * WRITE_PAGES / 4, 10);
+                step_next(&steps);
+        }
+        child_wait(&c);
+        (void)usleep(200000);
+        source_read(ops, s, &set);
+        got += row_delta(&set, inode(group), false, FEATURE_PAGE_CACHE);
+        assert_near(got, WRITE_PAGES, 10);
+        steps_close(&steps);
+        cgroup_remove(group);
         usage_set_done(&set);
         ops->close(s);
 }

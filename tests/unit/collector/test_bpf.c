@@ -3,13 +3,12 @@
 #include "features_real.h"
 
 #include <arpa/inet.h>
-#include <pthread.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 
 #define OPS (&feature_source_bpf)
-/* Of lives of 300 us: the last microseconds of a task that reaps itself are in no process's account, and a busy
- * machine stretches them. Quiet machines show 0 to 2. */
+/* Of lives of 300 us: the last microseconds of a task that reaps itself are in no process's account, and a
+ * busy machine stretches them. Quiet machines show 0 to 2. */
 #define STORM_PERMILLE 20
 
 static void spinning_process_is_within_one_percent_of_schedstat_in_its_container(void **state)
@@ -196,6 +195,19 @@ static void written_pages_are_counted(void **state)
         OPS->close(s);
 }
 
+static void writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it(void **state)
+{
+        (void)state;
+        check_writes_of_a_child(OPS, true);
+        check_writes_of_a_child(OPS, false);
+}
+
+static void writes_of_threads_that_end_are_counted_once(void **state)
+{
+        (void)state;
+        check_writes_of_threads(OPS);
+}
+
 static void cgroup_v1_containers_are_told_apart(void **state)
 {
         struct usage_set set = { 0 };
@@ -315,6 +327,8 @@ int main(void)
                 cmocka_unit_test(threads_that_end_are_counted_once),
                 cmocka_unit_test(softirqs_are_charged_to_the_sender_and_add_up_to_the_machines),
                 cmocka_unit_test(written_pages_are_counted),
+                cmocka_unit_test(writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it),
+                cmocka_unit_test(writes_of_threads_that_end_are_counted_once),
                 cmocka_unit_test(rows_add_up_to_the_machine),
                 cmocka_unit_test(memory_does_not_grow_over_a_thousand_reads),
         };

@@ -200,6 +200,66 @@ static void written_bytes_become_pages_and_softirqs_the_kernels(void **state)
         assert_int_equal(row_delta(&set, 0, true, FEATURE_BLOCK_IRQ), 0);
 }
 
+/* The process in which threads 1 and 7 have written so many pages and which shows `all` of them. */
+static void put_writer(int all, int first, int second, int childrens_faults)
+{
+        struct fake p = { 1, USER, 0, 2, 5, NULL, NULL, "0::/\n" };
+        const char *names[] = { "1/io", "1/task/1/io", "1/task/7/io" };
+        const int pages[] = { all, first, second };
+        char text[128];
+
+        put(p);
+        (void)snprintf(text, sizeof(text),
+                       "1 (a) S 1 1 1 0 -1 " USER " 0 %d 0 0 0 0 0 0 20 0 2 0 5 0 0 0 0\n", childrens_faults);
+        write_file(tree, "1/stat", text);
+        for (size_t i = 0; i < 3; i++) {
+                (void)snprintf(text, sizeof(text),
+                               "read_bytes: 9\nwrite_bytes: %d\ncancelled_write_bytes: 0\n", pages[i] * 4096);
+                write_file(tree, names[i], text);
+        }
+}
+
+static uint64_t pages_read(void)
+{
+        source_read(OPS, source, &set);
+        return row_delta(&set, group(""), false, FEATURE_PAGE_CACHE);
+}
+
+static void writes_of_children_are_told_from_those_of_ended_threads(void **state)
+{
+        (void)state;
+        put_writer(100, 60, 30, 8);
+        open_tree();
+        put_writer(115, 65, 40, 8);
+        assert_int_equal(pages_read(), 15);
+        put_writer(120, 66, 0, 8); /* 7 has written four more and ended */
+        assert_int_equal(pages_read(), 5);
+        put_writer(1127, 70, 3, 9); /* a child had written 1000 */
+        assert_int_equal(pages_read(), 7);
+        put_writer(2127, 70, 3, 10); /* another one */
+        assert_int_equal(pages_read(), 0);
+        put_writer(2137, 80, 3, 10);
+        assert_int_equal(pages_read(), 10);
+        put_writer(3141, 82, 0, 11); /* a child and an ended thread: only what the threads show */
+        assert_int_equal(pages_read(), 0);
+        put_writer(3150, 91, 0, 11);
+        assert_int_equal(pages_read(), 9);
+        put_writer(3151, 191, 0, 12); /* never more than all */
+        assert_int_equal(pages_read(), 1);
+}
+
+static void an_account_that_cannot_be_read_for_a_while_is_not_a_childs(void **state)
+{
+        (void)state;
+        put_writer(100, 60, 40, 8);
+        open_tree();
+        put_writer(1120, 70, 50, 9);
+        write_file(tree, "1/io", "");
+        assert_int_equal(pages_read(), 0);
+        put_writer(1120, 70, 50, 9);
+        assert_int_equal(pages_read(), 20);
+}
+
 static void what_cannot_be_read_is_not_measured(void **state)
 {
         (void)state;
@@ -290,6 +350,18 @@ static void reads_during_a_fork_storm_neither_lose_nor_double(void **state)
         check_storm(OPS, (struct storm){ 1500, 300 }, 100, 10, &stats);
 }
 
+static void writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it(void **state)
+{
+        (void)state;
+        check_writes_of_a_child(OPS, true);
+}
+
+static void writes_of_threads_that_end_are_counted_once(void **state)
+{
+        (void)state;
+        check_writes_of_threads(OPS);
+}
+
 /* v1's counter of the root cgroup is the scheduler's account of the whole machine. */
 static void rows_add_up_to_the_machine_even_in_a_fork_storm(void **state)
 {
@@ -333,6 +405,8 @@ int main(void)
                 TREE_TEST(threads_are_added_up_and_reaped_ones_taken_from_stat),
                 TREE_TEST(without_schedstat_the_ticks_of_stat_count),
                 TREE_TEST(written_bytes_become_pages_and_softirqs_the_kernels),
+                TREE_TEST(writes_of_children_are_told_from_those_of_ended_threads),
+                TREE_TEST(an_account_that_cannot_be_read_for_a_while_is_not_a_childs),
                 TREE_TEST(what_cannot_be_read_is_not_measured),
                 TREE_TEST(damaged_files_are_passed_over),
                 TREE_TEST(the_dead_are_found_in_the_cgroups_own_counter),
@@ -340,6 +414,8 @@ int main(void)
                 cmocka_unit_test(spinning_process_is_within_one_percent_of_schedstat_in_its_container),
                 cmocka_unit_test(lives_between_two_reads_are_found_in_the_cgroups_counter),
                 cmocka_unit_test(reads_during_a_fork_storm_neither_lose_nor_double),
+                cmocka_unit_test(writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it),
+                cmocka_unit_test(writes_of_threads_that_end_are_counted_once),
                 TREE_TEST(rows_add_up_to_the_machine_even_in_a_fork_storm),
                 cmocka_unit_test(memory_does_not_grow_over_many_reads),
         };

@@ -216,6 +216,42 @@ static void pages_are_counted_whole_over_reads(void **state)
         assert_int_equal(got, 2);
 }
 
+/* One process that has written so many KiB, seen every two seconds. */
+static uint64_t pages_charged(const uint64_t *kib, size_t n)
+{
+        uint64_t got = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                bool first;
+
+                process_table_begin(&table, now_ns);
+                process_table_get(&table, 1, OLD, &first)->now[FEATURE_PAGE_CACHE] = kib[i] << 10;
+                table.processes[0].placed = true;
+                fold(i == 0);
+                now_ns += NS_PER_S;
+        }
+        for (size_t i = 0; i < set.n; i++)
+                got += set.rows[i].delta[FEATURE_PAGE_CACHE];
+        usage_set_clear(&set);
+        return got;
+}
+
+static void a_dip_of_writes_that_passes_holds_the_mark(void **state)
+{
+        const uint64_t kib[] = { 4000, 4400, 400, 4480, 480, 4560, 4600 };
+
+        (void)state;
+        assert_int_equal(pages_charged(kib, ARRAY_SIZE(kib)), 150);
+}
+
+static void writes_go_on_counting_after_a_dip_that_stays(void **state)
+{
+        const uint64_t kib[] = { 4000, 4400, 400, 440, 480, 520, 560 };
+
+        (void)state;
+        assert_int_equal(pages_charged(kib, ARRAY_SIZE(kib)), 100 + 40);
+}
+
 static void processes_beyond_the_limit_are_counted_as_dropped(void **state)
 {
         bool first;
@@ -243,6 +279,8 @@ int main(void)
                                        setup),
                 cmocka_unit_test_setup(softirqs_that_start_again_with_a_new_leader_are_not_lost, setup),
                 cmocka_unit_test_setup(pages_are_counted_whole_over_reads, setup),
+                cmocka_unit_test_setup(a_dip_of_writes_that_passes_holds_the_mark, setup),
+                cmocka_unit_test_setup(writes_go_on_counting_after_a_dip_that_stays, setup),
                 cmocka_unit_test_setup_teardown(processes_beyond_the_limit_are_counted_as_dropped, setup,
                                                 setup),
         };
