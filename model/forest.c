@@ -28,20 +28,22 @@ struct forest {
 
 /* ---- running ---- */
 
-/* The rows of a block go down a tree side by side: their steps do not wait for each other's memory. A block
- * is always walked whole; rows that are not there repeat the first. */
-static inline void walk(const struct tree *tree, const double *const *rows, uint32_t *at)
+/* The rows of a block go down a tree side by side, so that their steps do not wait for each other's memory.
+ * `columns` has PLAN_ROWS values of each feature. Missing values are asked for only where there are some. */
+static inline void walk(const struct tree *tree, const double *columns, uint32_t *at, size_t n, bool missing)
 {
         const struct node *nodes = tree->nodes;
 
-        for (size_t r = 0; r < PLAN_ROWS; r++)
+        for (size_t r = 0; r < n; r++)
                 at[r] = 0;
         for (size_t d = 0; d < tree->depth; d++)
-                for (size_t r = 0; r < PLAN_ROWS; r++) {
+                for (size_t r = 0; r < n; r++) {
                         const struct node *node = &nodes[at[r]];
-                        double x = rows[r][node->feature];
-                        unsigned int right = !(x <= node->threshold) & !(node->nan_left & (x != x));
+                        double x = columns[node->feature * PLAN_ROWS + r];
+                        unsigned int right = !(x <= node->threshold);
 
+                        if (missing)
+                                right &= !(node->nan_left & isnan(x));
                         at[r] = node->left + (right & node->step);
                 }
 }
@@ -54,34 +56,58 @@ static inline uint32_t walk_one(const struct tree *tree, const double *row)
         while (node->step) {
                 double x = row[node->feature];
 
-                node = tree->nodes + node->left + (!(x <= node->threshold) & !(node->nan_left & (x != x)));
+                node = tree->nodes + node->left + (!(x <= node->threshold) & !(node->nan_left & isnan(x)));
         }
         return (uint32_t)(node - tree->nodes);
+}
+
+static inline double plus(double sum, double leaf, bool float32)
+{
+        return float32 ? (double)((float)sum + (float)leaf) : sum + leaf;
+}
+
+/* True when a value is missing. */
+static bool transpose(const struct plan_stage *s, const double *in, size_t n, double *columns)
+{
+        bool missing = false;
+
+        for (size_t r = 0; r < n; r++)
+                for (size_t j = 0; j < s->n_in; j++) {
+                        columns[j * PLAN_ROWS + r] = in[r * s->n_in + j];
+                        missing |= isnan(in[r * s->n_in + j]);
+                }
+        return missing;
 }
 
 static inline void run_trees(const struct plan_stage *s, const double *in, double *out, size_t n,
                              bool float32)
 {
+        double columns[PLAN_COLUMNS_MAX * PLAN_ROWS];
         const struct forest *f = s->data;
-        const double *rows[PLAN_ROWS];
         uint32_t at[PLAN_ROWS];
+        bool missing;
 
-        for (size_t r = 0; r < PLAN_ROWS; r++) {
-                rows[r] = in + (r < n ? r : 0) * s->n_in;
-                if (r < n)
-                        out[r] = s->c;
+        for (size_t r = 0; r < n; r++)
+                out[r] = s->c;
+        if (n < PLAN_ROWS / 4) {
+                for (size_t r = 0; r < n; r++)
+                        for (size_t t = 0; t < f->n_trees; t++)
+                                out[r] = plus(
+                                        out[r],
+                                        f->trees[t].nodes[walk_one(&f->trees[t], in + r * s->n_in)].threshold,
+                                        float32);
+                return;
         }
+        missing = transpose(s, in, n, columns);
         for (size_t t = 0; t < f->n_trees; t++) {
-                if (n < PLAN_ROWS / 4)
-                        for (size_t r = 0; r < n; r++)
-                                at[r] = walk_one(&f->trees[t], rows[r]);
+                if (missing)
+                        walk(&f->trees[t], columns, at, n, true);
+                else if (n == PLAN_ROWS) /* the compiler unrolls this one */
+                        walk(&f->trees[t], columns, at, PLAN_ROWS, false);
                 else
-                        walk(&f->trees[t], rows, at);
-                for (size_t r = 0; r < n; r++) {
-                        double leaf = f->trees[t].nodes[at[r]].threshold;
-
-                        out[r] = float32 ? (double)((float)out[r] + (float)leaf) : out[r] + leaf;
-                }
+                        walk(&f->trees[t], columns, at, n, false);
+                for (size_t r = 0; r < n; r++)
+                        out[r] = plus(out[r], f->trees[t].nodes[at[r]].threshold, float32);
         }
 }
 
