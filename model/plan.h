@@ -6,6 +6,12 @@
 #include "model/arena.h"
 #include "model/compiled.h"
 
+/* Sums are rounded as numpy rounds them, on machines with fused multiply-add too. gcc contracts nothing in
+ * standard C. */
+#ifdef __clang__
+#pragma STDC FP_CONTRACT OFF
+#endif
+
 #define PLAN_ROWS        16  /* rows of a block */
 #define PLAN_COLUMNS_MAX 512 /* of any stage */
 #define PLAN_STAGES_MAX  24

@@ -179,6 +179,41 @@ static void maps_that_do_not_fit_are_refused_in_words(void **state)
         }
 }
 
+static void metadata_that_lie_are_refused(void **state)
+{
+        static const struct {
+                const char *find, *by, *words;
+        } cases[] = {
+                { "\"mae\": 2.5", "\"machine_spec\": {\"cores\": \"eight\"}", "machine_spec" },
+                { "\"mae\": 2.5", "\"mae\": \"small\"", "mae" },
+                { "AbsPower", "IdlePower", "IdlePower" },
+                { "map.json", "/etc/map.json", "archive has no '/etc/map.json'" },
+                { "[\"a\", \"b\"]", "\"a b\"", "features" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                CLEANUP(model_archive_freep) struct model_archive *a = new_archive("scikit", GOOD_MAP);
+                CLEANUP(model_freep) struct model *m = NULL;
+                char *text = a->entries[0].data, *at = strstr(text, cases[i].find);
+                CLEANUP(buf_done) struct buf b;
+                struct err e = { 0 };
+
+                assert_non_null(at);
+                buf_init(&b, 4096);
+                (void)buf_append(&b, text, (size_t)(at - text));
+                (void)buf_puts(&b, cases[i].by);
+                (void)buf_puts(&b, at + strlen(cases[i].find));
+                free(text);
+                a->entries[0].size = b.size;
+                a->entries[0].data = TAKE(b.data);
+                add_scaler(a);
+                add_linear(a);
+                if (model_load_archive(a, &m, &e) != -EBADMSG || !strstr(e.text, cases[i].words))
+                        fail_msg("case %zu: '%s'", i, e.text);
+        }
+}
+
 static void code_in_a_pickle_is_refused_by_its_name(void **state)
 {
         static const char bytes[] = "\x80\x04\x8c\x05posix\x8c\x06system\x93\x8c\x08touch ow\x85R.";
@@ -559,6 +594,7 @@ int main(void)
                 cmocka_unit_test(a_scaled_linear_model_predicts),
                 cmocka_unit_test(a_model_without_its_scaler_is_refused),
                 cmocka_unit_test(maps_that_do_not_fit_are_refused_in_words),
+                cmocka_unit_test(metadata_that_lie_are_refused),
                 cmocka_unit_test(code_in_a_pickle_is_refused_by_its_name),
                 cmocka_unit_test(numbers_that_no_model_has_are_refused),
                 cmocka_unit_test(a_support_vector_is_a_bell),
