@@ -7,8 +7,9 @@
 #include "common/err.h"
 
 #define REQUEST_COLUMNS_MAX 256
-#define REQUEST_VALUES_MAX  ((size_t)1 << 20) /* commas of a request, which bound what its parse tree takes  \
-                                               */
+#define REQUEST_VALUES_MAX                                                                                   \
+        ((size_t)1 << 20) /* commas of a request, which bound what its parse tree takes                      \
+                           */
 
 struct request {
         const char *command; /* NULL: a power request, to which the rest belongs */

@@ -26,8 +26,8 @@ int component_find(const char *name); /* or -1 */
 
 #define DEFINITION_MAX 32
 
-/* More than any machine does: a counter that leapt, or a client that makes numbers up. Far below where sums of
- * squares would overflow. */
+/* More than any machine does: a counter that leapt, or a client that makes numbers up. Far below where sums
+ * of squares would overflow. */
 #define ROW_FEATURE_MAX 1e18
 #define ROW_WATTS_MAX   1e6
 

@@ -18,7 +18,7 @@ struct machine_spec {
 
 struct machine {
         char node_name[MACHINE_TEXT_MAX]; /* NODE_NAME, else the host name */
-        char node_id[33];                 /* first 32 hex digits of SHA-256("wattloop" + machine-id, or + host name) */
+        char node_id[33]; /* first 32 hex digits of SHA-256("wattloop" + machine-id, or + host name) */
         char boot_id[37];
         char cpu_architecture[MACHINE_TEXT_MAX]; /* CPU_ARCH_OVERRIDE, else the processor's family name */
         struct machine_spec spec;
@@ -33,6 +33,6 @@ void machine_format_processor(const char *brand, char ret[MACHINE_TEXT_MAX]);
 /* {"processor": …, "cores": …, "chips": …, "memory": …, "frequency": …}, integers; unknown ones left out.
  * A new reference; NULL out of memory. */
 json_t *machine_spec_to_json(const struct machine_spec *spec);
-/* Reads both "cores" and upstream's "NodeAttribute.CORES" spellings, ints, floats and numeric strings; missing
- * or null values are 0 or "". -EBADMSG for another type. */
+/* Reads both "cores" and upstream's "NodeAttribute.CORES" spellings, ints, floats and numeric strings;
+ * missing or null values are 0 or "". -EBADMSG for another type. */
 int machine_spec_from_json(const json_t *object, struct machine_spec *ret, struct err *e);

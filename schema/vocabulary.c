@@ -24,16 +24,23 @@ const struct feature features[FEATURE_N] = {
                 "bpf_page_cache_hit", "cache_miss", "cpu_cycles", "cpu_instructions"
 
 const struct feature_group feature_groups[] = {
-        { "Full", { WORKLOAD, "cpu_scaling_frequency_hertz", "node_info" }, "cpu_instructions", "cache_miss" },
+        { "Full",
+          { WORKLOAD, "cpu_scaling_frequency_hertz", "node_info" },
+          "cpu_instructions",
+          "cache_miss" },
         { "WorkloadOnly", { WORKLOAD }, "cpu_instructions", "cache_miss" },
-        { "CounterOnly", { "cache_miss", "cpu_cycles", "cpu_instructions" }, "cpu_instructions", "cache_miss" },
+        { "CounterOnly",
+          { "cache_miss", "cpu_cycles", "cpu_instructions" },
+          "cpu_instructions",
+          "cache_miss" },
         { "BPFOnly", { "bpf_cpu_time_ms", "bpf_page_cache_hit" }, "bpf_cpu_time_ms", "bpf_page_cache_hit" },
         { "BPFIRQ",
           { "bpf_block_irq", "bpf_cpu_time_ms", "bpf_net_rx_irq", "bpf_net_tx_irq", "bpf_page_cache_hit" },
           "bpf_cpu_time_ms",
           "bpf_page_cache_hit" },
         { "CounterIRQCombined",
-          { "bpf_block_irq", "bpf_net_rx_irq", "bpf_net_tx_irq", "cache_miss", "cpu_cycles", "cpu_instructions" },
+          { "bpf_block_irq", "bpf_net_rx_irq", "bpf_net_tx_irq", "cache_miss", "cpu_cycles",
+            "cpu_instructions" },
           "cpu_instructions",
           "cache_miss" },
         { "Basic",
@@ -54,7 +61,8 @@ const struct energy_source energy_sources[] = {
 };
 const size_t energy_sources_n = ARRAY_SIZE(energy_sources);
 
-const char *const provenance_names[PROVENANCE_N + 1] = { "measured", "estimated", "simulated", "virtual", NULL };
+const char *const provenance_names[PROVENANCE_N + 1] = { "measured", "estimated", "simulated", "virtual",
+                                                         NULL };
 const char *const output_types[3] = { "AbsPower", "DynPower", NULL };
 
 int feature_find(const char *name)

@@ -11,20 +11,20 @@
 /* A feature is recorded as an unsigned cumulative total in its column's unit and leaves the machine as
  * `name` = total * wire_scale. Models see per-second rates of the wire value. */
 struct feature {
-        const char *name;   /* "bpf_cpu_time_ms": model feature; kepler_container_<name>_total is its metric */
+        const char *name; /* "bpf_cpu_time_ms": model feature; kepler_container_<name>_total is its metric */
         const char *column; /* "cpu_time_ns": column in samples.db, field in BPF and C */
         double wire_scale;
 };
 
 /* Recorded features, in the order of samples.db's columns. */
 enum feature_id {
-        FEATURE_CPU_TIME,     /* ns on a CPU, the scheduler's own account */
-        FEATURE_PAGE_CACHE,   /* pages written to the page cache (task_io_accounting.write_bytes / 4096);
-                                 wire: millions, not truncated */
-        FEATURE_NET_TX_IRQ,   /* softirqs raised while the entity was on the CPU */
+        FEATURE_CPU_TIME,   /* ns on a CPU, the scheduler's own account */
+        FEATURE_PAGE_CACHE, /* pages written to the page cache (task_io_accounting.write_bytes / 4096);
+                               wire: millions, not truncated */
+        FEATURE_NET_TX_IRQ, /* softirqs raised while the entity was on the CPU */
         FEATURE_NET_RX_IRQ,
         FEATURE_BLOCK_IRQ,
-        FEATURE_CPU_CYCLES,   /* hardware counters: NULL on machines without */
+        FEATURE_CPU_CYCLES, /* hardware counters: NULL on machines without */
         FEATURE_CPU_INSTRUCTIONS,
         FEATURE_CACHE_MISS,
         FEATURE_N,
@@ -60,7 +60,13 @@ extern const size_t energy_sources_n;
 const struct energy_source *energy_source_find(const char *name);
 
 /* How a power value came to be. Kept with every reading; training takes `measured` only unless told. */
-enum provenance { PROVENANCE_MEASURED, PROVENANCE_ESTIMATED, PROVENANCE_SIMULATED, PROVENANCE_VIRTUAL, PROVENANCE_N };
+enum provenance {
+        PROVENANCE_MEASURED,
+        PROVENANCE_ESTIMATED,
+        PROVENANCE_SIMULATED,
+        PROVENANCE_VIRTUAL,
+        PROVENANCE_N
+};
 extern const char *const provenance_names[PROVENANCE_N + 1]; /* NULL-terminated; "measured", ... */
 int provenance_find(const char *name);                       /* or -1 */
 
@@ -72,7 +78,8 @@ const char *wire_source(const char *sensor_source, enum provenance provenance);
  * package, core, uncore and dram, "acpi" for platform. NULL when the component is unknown. */
 const char *energy_source_of_component(const char *component);
 
-/* "kepler_container_bpf_cpu_time_ms_total", "kepler_node_package_joules_total"; negative when it does not fit. */
+/* "kepler_container_bpf_cpu_time_ms_total", "kepler_node_package_joules_total"; negative when it does not
+ * fit. */
 #define METRIC_NAME_MAX 96
 int metric_container_feature(char ret[METRIC_NAME_MAX], const char *feature);
 int metric_node_energy(char ret[METRIC_NAME_MAX], const char *component);

@@ -425,7 +425,8 @@ static void old_intervals_go_when_they_are_acknowledged(void **state)
         wall_ms += 8 * DAY_MS;
         tick(1, 1);
         tick(1, 1);
-        assert_int_equal(query("SELECT min(interval_id) FROM interval"), 10); /* its totals begin the next batch */
+        assert_int_equal(query("SELECT min(interval_id) FROM interval"),
+                         10); /* its totals begin the next batch */
         assert_int_equal(query("SELECT count(*) FROM usage WHERE interval_id < 10"), 0);
         assert_int_equal(query("SELECT removed_up_to FROM retention"), 9);
         assert_int_equal(query("SELECT removed_unsent FROM retention"), 0);

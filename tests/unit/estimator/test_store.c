@@ -104,8 +104,7 @@ static const char *name_for(const struct models *models, const char *source, con
 static void an_absent_store_is_an_empty_set(void **state)
 {
         CLEANUP(models_freep)
-        struct models *none = load("/nonexistent/store", NULL),
-                      *empty = load(*state, NULL);
+        struct models *none = load("/nonexistent/store", NULL), *empty = load(*state, NULL);
 
         assert_int_equal(none->n_refused, 0);
         assert_int_equal(empty->n_refused, 0);
