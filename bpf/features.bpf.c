@@ -16,6 +16,7 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
+#define PF_EXITING       0x00000004
 #define PF_KTHREAD       0x00200000
 #define EXIT_DEAD        0x0010 /* release has begun or is over */
 #define SOFTIRQ_NET_TX   2
@@ -188,7 +189,8 @@ static __always_inline __u64 ended_writes(const struct task_counts *leaders)
 /* Without what it handed over, which is read first: it was part of its writes then. */
 static __always_inline __u64 own_writes(struct task_struct *task, bool leader)
 {
-        struct task_counts *own = leader || !with_io ? NULL : counts_of(task);
+        bool ending = with_io && !leader && task->flags & PF_EXITING;
+        struct task_counts *own = ending ? counts_of(task) : NULL;
         __u64 handed = own ? own->handed_write_bytes : 0;
 
         barrier();
@@ -211,7 +213,9 @@ int read_tasks(struct bpf_iter__task *ctx)
         if (!task || task->exit_state & EXIT_DEAD)
                 return 0;
         leader = task->group_leader; /* the task was not released before: RCU keeps its leader for us */
-        leaders = counts_of(leader);
+        /* A softirq that meets a look-up under way cannot make its storage: no more of them than needed. The
+         * iterator goes by pid, so behind its leader's a thread's record need not have the sum. */
+        leaders = task->pid <= task->tgid ? counts_of(leader) : NULL;
         sig = task->signal;
         record.tgid = task->tgid;
         record.start_ns = leader->start_boottime;

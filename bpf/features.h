@@ -35,7 +35,7 @@ struct task_record {
         __u64 cpu_ns;            /* se.sum_exec_runtime */
         __u64 write_bytes;       /* ioac.write_bytes, less what is in ended_write_bytes already */
         __u64 reaped_cpu_ns;     /* of the thread group's reaped threads, read before cpu_ns */
-        __u64 ended_write_bytes; /* of its ended threads, read before write_bytes; 0: not known */
+        __u64 ended_write_bytes; /* of its ended threads, read before write_bytes; set in the first record */
         struct cgroup_pair cgroup;
         __u64 irq[IRQ_N]; /* of the whole thread group */
 };
