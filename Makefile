@@ -11,7 +11,7 @@ CLANG  ?= clang
 B      := build$(if $(SAN),/$(subst $(comma),-,$(SAN)))$(if $(findstring clang,$(CC)),/clang)
 PREFIX     ?= /usr/local
 SYSCONFDIR ?= /etc
-BPFTOOL := $(firstword $(wildcard /usr/sbin/bpftool /usr/local/sbin/bpftool) bpftool)
+BPFTOOL ?= PATH="$$PATH:/usr/sbin:/usr/local/sbin" bpftool
 Q      := $(if $(V),,@)
 say     = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2')
 
@@ -70,7 +70,7 @@ $(B)/flags: FORCE
 	@mkdir -p $(@D); echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || \
 	echo '$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) $(ALL_LDFLAGS)' >$@
 
-$(B)/%.o: %.c $(B)/flags | $(GEN)
+$(B)/%.o: %.c $(B)/flags | have-build $(GEN)
 	$(call say,CC,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c $< -o $@
@@ -81,7 +81,7 @@ $(B)/gen/%_sql.h: $(wildcard schema/*.sql) schema/embed.awk
 	@mkdir -p $(@D)
 	$(Q)awk -v name=$* -f schema/embed.awk $(sort $(wildcard schema/$*.*.sql)) >$@
 
-$(B)/bpf/%.bpf.o: bpf/%.bpf.c
+$(B)/bpf/%.bpf.o: bpf/%.bpf.c | have-build
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
 	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
@@ -140,10 +140,10 @@ $(B)/tests/bench/%: $(B)/tests/bench/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIB) $(call pc_libs,common) $(call pc_libs,model) -o $@
 
 ## check: unit, system and failure tests; ends with 'N passed, N failed, N skipped'
-check: have-test $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
+check: have-build $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
 	@B=$(B) tests/run $(UNIT) $(SYSTEM)
 
-check-unit: have-test $(UNIT)
+check-unit: have-build $(UNIT)
 	@B=$(B) tests/run $(UNIT)
 
 ## check-valgrind: unit tests and a run of each program under valgrind
@@ -190,7 +190,6 @@ deps:
 	@tests/deps install $(PACKAGES) $(PACKAGES_CI)
 have-build:
 	@tests/deps ensure $(PACKAGES)
-have-test: have-build
 have-ci: have-build
 	@tests/deps ensure $(PACKAGES_CI)
 
@@ -202,7 +201,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind demo bench fuzz fuzz-run lint install deps have-build have-test have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;
