@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# runs alone: it judges what the whole machine does
 # A short run of the demo: the whole loop closes, and the estimates hold against the simulated power. Where other
 # programs keep the machine busy meanwhile, power hardly varies and estimates cannot be judged: a skip.
 set -u
