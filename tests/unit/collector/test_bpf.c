@@ -10,8 +10,9 @@
 /* Of lives of 300 us: the last microseconds of a task that reaps itself are in no process's account, and a
  * busy machine stretches them. Quiet machines show 0 to 2. */
 #define STORM_PERMILLE 20
-#define SOFTIRQS_LOST                                                                                        \
-        5 /* that met a look-up of task storage under way; a lost death would be hundreds of us */
+/* Softirqs that met a look-up of task storage under way: counted as dropped. Lost deaths would miss the
+ * total. */
+#define SOFTIRQS_LOST 5
 
 static void spinning_process_is_within_one_percent_of_schedstat_in_its_container(void **state)
 {
