@@ -211,19 +211,11 @@ static int get_watts(struct power_source *s, uint64_t duration_ns)
 static int ipmi_read(struct power_source *s, const struct power_context *context, struct power_reading *ret,
                      struct err *e)
 {
+        int error = get_watts(s, context->duration_ns);
+
         (void)e; /* no answer is a gap, not a failure of the source */
-        (void)snprintf(ret->source, sizeof(ret->source), "ipmi");
-        (void)snprintf(ret->component, sizeof(ret->component), "platform");
-        (void)snprintf(ret->unit, sizeof(ret->unit), "dcmi");
         ret->provenance = s->provenance;
-        ret->idle_uj = -1;
-        ret->error = get_watts(s, context->duration_ns);
-        if (ret->error < 0) {
-                meter_miss(&s->meter);
-                return 1;
-        }
-        ret->valid = meter_energy(&s->meter, s->watts * 1e6, 0, context->duration_ns, &ret->energy_uj);
-        ret->covered_ns = ret->valid ? context->duration_ns : 0;
+        meter_platform(&s->meter, "ipmi", "dcmi", error, s->watts, context->duration_ns, ret);
         return 1;
 }
 

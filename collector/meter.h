@@ -4,6 +4,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include "collector/power.h"
 
 #define METER_WATTS_MAX 1e6 /* a reading above is nonsense */
 
@@ -19,3 +20,8 @@ struct meter {
 bool meter_energy(struct meter *meter, double uw, uint64_t average_ns, uint64_t duration_ns, double *ret_uj);
 /* The meter could not be read: the next reading is a first one. */
 void meter_miss(struct meter *meter);
+
+/* The platform's only meter, asked for its present watts: `error` is 0, or why there was no answer (a gap).
+ */
+void meter_platform(struct meter *meter, const char *source, const char *unit, int error, double watts,
+                    uint64_t duration_ns, struct power_reading *ret);

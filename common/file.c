@@ -114,8 +114,10 @@ int file_read_u64(int dirfd, const char *path, unsigned long long *ret)
         return 0;
 }
 
-static int write_all(int fd, const char *data, size_t size)
+int file_write_all(int fd, const void *bytes, size_t size)
 {
+        const char *data = bytes;
+
         while (size > 0) {
                 ssize_t n = write(fd, data, size);
 
@@ -136,7 +138,7 @@ static int fill_temporary(int fd, const void *data, size_t size, mode_t mode)
 
         if (fchmod(fd, mode) < 0)
                 return -errno;
-        r = write_all(fd, data, size);
+        r = file_write_all(fd, data, size);
         if (r < 0)
                 return r;
         return fsync(fd) < 0 ? -errno : 0;

@@ -17,6 +17,9 @@ int file_read(const char *path, struct buf *out, struct err *e);
 int file_read_small(int dirfd, const char *path, char *ret, size_t size);
 int file_read_u64(int dirfd, const char *path, unsigned long long *ret);
 
+/* Write all of it, however many calls that takes. */
+int file_write_all(int fd, const void *data, size_t size);
+
 /* Write a temporary file beside the target, fsync, rename, fsync the directory. On failure the old file is
  * untouched and the temporary one removed. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct err *e);

@@ -14,21 +14,6 @@
 #define STAGE_INFO_MAX  ((size_t)16 << 10)
 #define STAGE_INFO      "wattloop.json"
 
-static int write_all(int fd, const char *data, size_t size)
-{
-        while (size > 0) {
-                ssize_t n = write(fd, data, size);
-
-                if (n < 0 && errno == EINTR)
-                        continue;
-                if (n < 0)
-                        return -errno;
-                data += n;
-                size -= (size_t)n;
-        }
-        return 0;
-}
-
 /* Nobody reads the directory yet, so a plain write will do. */
 static int write_file(int dir_fd, const char *name, const void *data, size_t size, struct err *e)
 {
@@ -38,7 +23,7 @@ static int write_file(int dir_fd, const char *name, const void *data, size_t siz
         fd = openat(dir_fd, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, STAGE_FILE_MODE);
         if (fd < 0)
                 return err_sys(e, "cannot write '%s' to the model store", name);
-        r = fchmod(fd, STAGE_FILE_MODE) < 0 ? -errno : write_all(fd, data, size);
+        r = fchmod(fd, STAGE_FILE_MODE) < 0 ? -errno : file_write_all(fd, data, size);
         if (r == 0 && fsync(fd) < 0)
                 r = -errno;
         return r < 0 ? err_set(e, r, "cannot write '%s' to the model store: %s", name, strerror(-r)) : 0;
