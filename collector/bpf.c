@@ -18,13 +18,16 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 #include "bpf/features.h"
 #include "collector/process.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/privilege.h"
 #include "features.skel.h"
 
 #define CHUNK_BYTES        (744 * sizeof(struct task_record)) /* about 64 KiB; the kernel hands out half of that */
@@ -117,8 +120,31 @@ static int load(struct feature_source *s, struct variant v)
         return r;
 }
 
+static bool kernel_is_before(int major, int minor)
+{
+        struct utsname name;
+        int has[2] = { 0 };
+
+        if (uname(&name) < 0 || sscanf(name.release, "%d.%d", &has[0], &has[1]) != 2)
+                return true; /* the careful answer */
+        return has[0] < major || (has[0] == major && has[1] < minor);
+}
+
+/* Until 5.10 maps count as locked memory; libbpf raises the limit where it may (CAP_SYS_RESOURCE). */
+static bool is_memory_limit(int r)
+{
+        struct rlimit limit;
+
+        return (r == -EPERM || r == -ENOMEM) && kernel_is_before(5, 11) &&
+               getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+}
+
 static int load_error(int r, struct err *e)
 {
+        if (is_memory_limit(r) && privilege_has(CAP_BPF))
+                return err_set(e, r,
+                               "this kernel counts BPF maps as locked memory, which is limited: start with "
+                               "LimitMEMLOCK=infinity (ulimit -l unlimited)");
         if (r == -EPERM)
                 return err_set(
                         e, r,
@@ -462,6 +488,15 @@ static void bpf_stats(const struct feature_source *s, struct feature_source_stat
         ret->dropped = s->processes.dropped + s->charged.dropped + s->skel->bss->deaths_unplaced;
 }
 
+/* Before 5.19 every call of bpf() is refused to a process without CAP_BPF when
+ * kernel.unprivileged_bpf_disabled is set, and that may be set at any time; since then only those that make
+ * something. */
+static uint64_t bpf_capabilities(const struct feature_source *s)
+{
+        (void)s;
+        return kernel_is_before(5, 19) ? CAPABILITY(CAP_BPF) : 0;
+}
+
 const struct feature_source_ops feature_source_bpf = {
         .name = "bpf",
         .open = bpf_open,
@@ -469,4 +504,5 @@ const struct feature_source_ops feature_source_bpf = {
         .measures = bpf_measures,
         .stats = bpf_stats,
         .close = bpf_close,
+        .capabilities = bpf_capabilities,
 };

@@ -56,6 +56,9 @@ struct feature_source_ops {
         bool (*measures)(const struct feature_source *source, enum feature_id feature);
         void (*stats)(const struct feature_source *source, struct feature_source_stats *ret);
         void (*close)(struct feature_source *source);
+        /* The capabilities (common/privilege.h) without which it could not be read any more; others are given
+         * up when it is open. NULL: none. */
+        uint64_t (*capabilities)(const struct feature_source *source);
 };
 extern const struct feature_source_ops feature_source_bpf;  /* bpf.c */
 extern const struct feature_source_ops feature_source_proc; /* proc.c */

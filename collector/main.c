@@ -14,6 +14,7 @@
 #include "collector/store.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "common/privilege.h"
 #include "config/cli.h"
 
 #define WARN_PERIOD_NS      (60 * NS_PER_S) /* a warning that repeats is said once a minute */
@@ -73,6 +74,16 @@ static int read_sample(struct collector *c, struct sample *ret)
         return 0;
 }
 
+/* Root, too, is only the owner of its own files once its capabilities are given up. */
+static void explain_refusal(struct err *e)
+{
+        const struct err cause = *e;
+
+        (void)err_set(e, -EACCES,
+                      "%.150s: start as the user that the directory belongs to, or give it to root",
+                      cause.text);
+}
+
 static int open_store(struct collector *c, bool corrupt, struct err *e)
 {
         const struct store_options options = {
@@ -87,6 +98,8 @@ static int open_store(struct collector *c, bool corrupt, struct err *e)
         int r;
 
         r = store_open(&options, &c->machine, c->window, &c->store, &opening, e);
+        if (r == -EACCES && geteuid() == 0)
+                explain_refusal(e);
         if (*opening.moved_aside)
                 (void)log_error(0, "corrupt database moved to '%s': %s", opening.moved_aside,
                                 opening.corruption.text);
@@ -210,6 +223,21 @@ static int open_server(struct collector *c, struct err *e)
         return 0;
 }
 
+/* What is open stays open: from here on nothing is needed but to read it. */
+static int drop_privileges(const struct sampler *s, struct err *e)
+{
+        uint64_t kept;
+        char text[64];
+        int r;
+
+        r = privilege_drop(sampler_capabilities(s), &kept, e);
+        if (r < 0)
+                return r;
+        privilege_format(kept, text, sizeof(text));
+        log_info("capabilities kept: %s", text);
+        return 0;
+}
+
 /* Everything that can fail does so before the first sample. */
 static int set_up(struct collector *c, struct err *e)
 {
@@ -223,6 +251,8 @@ static int set_up(struct collector *c, struct err *e)
                 r = open_server(c, e);
         if (r == 0)
                 r = sampler_open(c->options, &c->sampler, e);
+        if (r == 0)
+                r = drop_privileges(c->sampler, e);
         if (r < 0)
                 return r;
         c->lookup = sampler_lookup(c->sampler);
@@ -352,6 +382,8 @@ static int run_once(const void *options, int argc, char **argv)
         if (r == 0)
                 r = sampler_open(o, &sampler, &e);
         if (r == 0)
+                r = drop_privileges(sampler, &e);
+        if (r == 0)
                 r = window_new(&window) < 0 ? err_set(&e, -ENOMEM, "out of memory") : 0;
         if (r == 0)
                 r = sample_twice(sampler, window, o->interval_ms, &sample, &e);
@@ -415,6 +447,8 @@ static int run_sensors(const void *options, int argc, char **argv)
         o.power_sources.n = list_sources((const struct options *)options, configured, names);
         r = sampler_open(&o, &sampler, &e);
         if (r == 0)
+                r = drop_privileges(sampler, &e);
+        if (r == 0)
                 r = window_new(&window) < 0 ? err_set(&e, -ENOMEM, "out of memory") : 0;
         if (r == 0)
                 r = sample_twice(sampler, window, SENSORS_INTERVAL_MS, &sample, &e);
@@ -444,5 +478,6 @@ int main(int argc, char **argv)
                 .check = options_check,
         };
 
+        privilege_contain();
         return program_main(&program, argc, argv);
 }

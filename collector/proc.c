@@ -19,6 +19,7 @@
 #include "common/buf.h"
 #include "common/clock.h"
 #include "common/file.h"
+#include "common/privilege.h"
 
 #define PF_KTHREAD        0x00200000u
 #define MAX_STAT          2048 /* bytes; the command is at most 64 of them */
@@ -106,7 +107,8 @@ static int proc_open(const struct feature_source_options *options, struct featur
                 return err_set(e, r, "out of memory");
         /* Process 1 is always there and root's: readable there, readable everywhere. An init with
          * capabilities that root here lacks is shut even to root, who can read all others nevertheless. */
-        s->has_io = readable(s->root, "1/io") || (geteuid() == 0 && readable(s->root, "self/io"));
+        s->has_io =
+                readable(s->root, "1/io") || (privilege_has(CAP_SYS_PTRACE) && readable(s->root, "self/io"));
         s->has_irqs = readable(s->root, "softirqs");
         *ret = TAKE(s);
         return 0;
@@ -385,6 +387,12 @@ static void proc_stats(const struct feature_source *s, struct feature_source_sta
         };
 }
 
+/* The writes of others are shown to who may trace them. */
+static uint64_t proc_capabilities(const struct feature_source *s)
+{
+        return s->has_io ? CAPABILITY(CAP_SYS_PTRACE) : 0;
+}
+
 const struct feature_source_ops feature_source_proc = {
         .name = "proc",
         .open = proc_open,
@@ -392,4 +400,5 @@ const struct feature_source_ops feature_source_proc = {
         .measures = proc_measures,
         .stats = proc_stats,
         .close = proc_close,
+        .capabilities = proc_capabilities,
 };

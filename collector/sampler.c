@@ -197,6 +197,11 @@ void sampler_guard(struct sampler *s)
         s->guard_ns = now_ns;
 }
 
+uint64_t sampler_capabilities(const struct sampler *s)
+{
+        return s->ops->capabilities ? s->ops->capabilities(s->features) : 0;
+}
+
 const char *sampler_feature_source(const struct sampler *s)
 {
         return s->ops->name;

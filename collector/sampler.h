@@ -22,6 +22,8 @@ int sampler_read(struct sampler *sampler, struct sample *ret, int *ret_power_fai
  */
 void sampler_guard(struct sampler *sampler);
 
+/* What reading needs for good (common/privilege.h). */
+uint64_t sampler_capabilities(const struct sampler *sampler);
 const char *sampler_feature_source(const struct sampler *sampler); /* "bpf", "proc" */
 uint64_t sampler_dropped(const struct sampler *sampler);
 const struct power_set *sampler_power(const struct sampler *sampler);

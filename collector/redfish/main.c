@@ -12,6 +12,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/num.h"
+#include "common/privilege.h"
 #include "config/cli.h"
 
 #define WARN_PERIOD_NS (600 * NS_PER_S)
@@ -108,12 +109,15 @@ static int run_run(const void *options, int argc, char **argv)
         const struct options *o = options;
         struct log_limit warning = { 0 };
         struct err e = { 0 };
+        uint64_t kept;
         int r;
 
         (void)argc;
         (void)argv;
         (void)prctl(PR_SET_PDEATHSIG, SIGTERM); /* the collector was killed */
         r = open_service(o, &service, &e);
+        if (r == 0)
+                r = privilege_drop(0, &kept, &e); /* the credentials were read */
         if (r < 0) {
                 (void)write_answer(r, 0, &e);
                 return log_error(r, "%s", e.text);
