@@ -35,13 +35,14 @@ put "$hwmon/hwmon1/name" ina226
 put "$hwmon/hwmon1/power1_input" 12000000
 put "$hwmon/hwmon1/power1_label" "12 V rail"
 
-# The package draws 40 W while the two readings are taken.
+# The package draws 40 W, by the clock.
 draw() {
-        local i
+        local from=${EPOCHREALTIME/./}
 
-        for ((i = 1; i < 60; i++)); do
+        while :; do
+                echo $((1000000 + 40 * (${EPOCHREALTIME/./} - from))) >"$zone/energy_uj.new"
+                mv "$zone/energy_uj.new" "$zone/energy_uj"
                 sleep 0.05
-                echo $((1000000 + 2000000 * i)) >"$zone/energy_uj.new" && mv "$zone/energy_uj.new" "$zone/energy_uj"
         done
 }
 start /dev/null draw
