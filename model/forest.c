@@ -16,8 +16,23 @@ struct node {
 };
 _Static_assert(sizeof(struct node) == 16, "four nodes to a cache line");
 
+/* A shallow tree over float32 inputs, filled up to a complete one: the children of node i are 2i and 2i + 1,
+ * so a step is a comparison and a shift, and needs no look at what it leaves. Node 0 is not used. */
+#define COMPLETE_DEPTH_MAX 8
+#define COMPLETE_FILL_MAX  4 /* times the nodes that there are */
+
+struct branch {
+        float threshold;
+        uint16_t column; /* of the feature in a block: its number times PLAN_ROWS */
+        uint16_t nan_left;
+};
+_Static_assert(PLAN_COLUMNS_MAX * PLAN_ROWS <= UINT16_MAX, "a column is 16 bits wide");
+_Static_assert(sizeof(struct branch) == 8, "eight branches to a cache line");
+
 struct tree {
-        const struct node *nodes;
+        const struct node *nodes; /* NULL: a complete tree, with the rest */
+        const struct branch *branches;
+        const double *leaves; /* 2^depth */
         size_t depth;
 };
 
@@ -29,86 +44,137 @@ struct forest {
 /* ---- running ---- */
 
 /* The rows of a block go down a tree side by side, so that their steps do not wait for each other's memory.
- * `columns` has PLAN_ROWS values of each feature. Missing values are asked for only where there are some. */
-static inline void walk(const struct tree *tree, const double *columns, uint32_t *at, size_t n, bool missing)
+ * `columns` has PLAN_ROWS values of each feature, none of them missing. */
+static inline void walk(const struct tree *tree, const double *columns, double leaves[PLAN_ROWS])
 {
         const struct node *nodes = tree->nodes;
+        uint32_t at[PLAN_ROWS] = { 0 };
 
-        for (size_t r = 0; r < n; r++)
-                at[r] = 0;
         for (size_t d = 0; d < tree->depth; d++)
-                for (size_t r = 0; r < n; r++) {
+                for (size_t r = 0; r < PLAN_ROWS; r++) {
                         const struct node *node = &nodes[at[r]];
-                        double x = columns[node->feature * PLAN_ROWS + r];
-                        unsigned int right = !(x <= node->threshold);
+                        unsigned int right = columns[node->feature * PLAN_ROWS + r] > node->threshold;
 
-                        if (missing)
-                                right &= !(node->nan_left & isnan(x));
                         at[r] = node->left + (right & node->step);
                 }
+        for (size_t r = 0; r < PLAN_ROWS; r++)
+                leaves[r] = nodes[at[r]].threshold;
 }
 
-/* One row alone has nobody to wait for. */
-static inline uint32_t walk_one(const struct tree *tree, const double *row)
+#define LANES 8 /* rows that go down a complete tree together: as many as there are registers for */
+
+static inline void walk_complete(const struct tree *tree, const float *columns, double leaves[PLAN_ROWS])
+{
+        const struct branch *branches = tree->branches;
+        const double *first_leaf = tree->leaves - ((size_t)1 << tree->depth);
+
+        for (size_t begin = 0; begin < PLAN_ROWS; begin += LANES, columns += LANES) {
+                size_t i[LANES];
+
+#pragma GCC unroll 8
+                for (size_t r = 0; r < LANES; r++)
+                        i[r] = 1;
+                for (size_t d = 0; d < tree->depth; d++)
+#pragma GCC unroll 8
+                        for (size_t r = 0; r < LANES; r++) {
+                                const struct branch *b = &branches[i[r]];
+
+                                i[r] = 2 * i[r] + ((columns + b->column)[r] > b->threshold);
+                        }
+#pragma GCC unroll 8
+                for (size_t r = 0; r < LANES; r++)
+                        leaves[begin + r] = first_leaf[i[r]];
+        }
+}
+
+static void leaves_of(const struct tree *tree, const double *columns, const float *columns32,
+                      double leaves[PLAN_ROWS])
+{
+        if (tree->nodes)
+                walk(tree, columns, leaves);
+        else
+                walk_complete(tree, columns32, leaves);
+}
+
+/* One row alone, which may lack values. */
+static double leaf_of_one(const struct tree *tree, const double *row)
 {
         const struct node *node = tree->nodes;
+        size_t i = 1;
 
+        if (!node) {
+                for (size_t d = 0; d < tree->depth; d++) {
+                        const struct branch *b = &tree->branches[i];
+                        double x = row[b->column / PLAN_ROWS];
+
+                        i = 2 * i + ((x > (double)b->threshold) | (isnan(x) & !b->nan_left));
+                }
+                return tree->leaves[i - ((size_t)1 << tree->depth)];
+        }
         while (node->step) {
                 double x = row[node->feature];
 
-                node = tree->nodes + node->left + (!(x <= node->threshold) & !(node->nan_left & isnan(x)));
+                node = tree->nodes + node->left + ((x > node->threshold) | (isnan(x) & !node->nan_left));
         }
-        return (uint32_t)(node - tree->nodes);
+        return node->threshold;
 }
 
-static inline double plus(double sum, double leaf, bool float32)
+/* Sums go tree by tree, in double or, as XGBoost's, in float32. */
+static inline double sum_of_one(const struct plan_stage *s, const double *row, bool float32)
 {
-        return float32 ? (double)((float)sum + (float)leaf) : sum + leaf;
+        const struct forest *f = s->data;
+        double sum = s->c;
+
+        for (size_t t = 0; t < f->n_trees; t++) {
+                double leaf = leaf_of_one(&f->trees[t], row);
+
+                sum = float32 ? (double)((float)sum + (float)leaf) : sum + leaf;
+        }
+        return sum;
 }
 
-/* True when a value is missing. */
-static bool transpose(const struct plan_stage *s, const double *in, size_t n, double *columns)
+/* A block's rows, feature by feature; those that are not there are zeros. False when a value is missing. */
+static bool transpose(const struct plan_stage *s, const double *in, size_t n, double *columns,
+                      float *columns32)
 {
-        bool missing = false;
+        unsigned int missing = 0;
 
-        for (size_t r = 0; r < n; r++)
-                for (size_t j = 0; j < s->n_in; j++) {
-                        columns[j * PLAN_ROWS + r] = in[r * s->n_in + j];
-                        missing |= isnan(in[r * s->n_in + j]);
+        for (size_t j = 0; j < s->n_in; j++, columns += PLAN_ROWS, columns32 += PLAN_ROWS)
+                for (size_t r = 0; r < PLAN_ROWS; r++) {
+                        columns[r] = r < n ? in[r * s->n_in + j] : 0;
+                        columns32[r] = (float)columns[r];
+                        missing |= isnan(columns[r]);
                 }
-        return missing;
+        return !missing;
 }
 
 static inline void run_trees(const struct plan_stage *s, const double *in, double *out, size_t n,
                              bool float32)
 {
-        double columns[PLAN_COLUMNS_MAX * PLAN_ROWS];
+        double columns[PLAN_COLUMNS_MAX * PLAN_ROWS], sum[PLAN_ROWS], leaves[PLAN_ROWS];
+        float columns32[PLAN_COLUMNS_MAX * PLAN_ROWS], sum32[PLAN_ROWS];
         const struct forest *f = s->data;
-        uint32_t at[PLAN_ROWS];
-        bool missing;
 
-        for (size_t r = 0; r < n; r++)
-                out[r] = s->c;
-        if (n < PLAN_ROWS / 4) {
+        if (n < PLAN_ROWS / 4 || !transpose(s, in, n, columns, columns32)) {
                 for (size_t r = 0; r < n; r++)
-                        for (size_t t = 0; t < f->n_trees; t++)
-                                out[r] = plus(
-                                        out[r],
-                                        f->trees[t].nodes[walk_one(&f->trees[t], in + r * s->n_in)].threshold,
-                                        float32);
+                        out[r] = sum_of_one(s, in + r * s->n_in, float32);
                 return;
         }
-        missing = transpose(s, in, n, columns);
-        for (size_t t = 0; t < f->n_trees; t++) {
-                if (missing)
-                        walk(&f->trees[t], columns, at, n, true);
-                else if (n == PLAN_ROWS) /* the compiler unrolls this one */
-                        walk(&f->trees[t], columns, at, PLAN_ROWS, false);
-                else
-                        walk(&f->trees[t], columns, at, n, false);
-                for (size_t r = 0; r < n; r++)
-                        out[r] = plus(out[r], f->trees[t].nodes[at[r]].threshold, float32);
+        for (size_t r = 0; r < PLAN_ROWS; r++) {
+                sum[r] = s->c;
+                sum32[r] = (float)s->c;
         }
+        for (size_t t = 0; t < f->n_trees; t++) {
+                leaves_of(&f->trees[t], columns, columns32, leaves);
+                if (float32)
+                        for (size_t r = 0; r < PLAN_ROWS; r++)
+                                sum32[r] += (float)leaves[r];
+                else
+                        for (size_t r = 0; r < PLAN_ROWS; r++)
+                                sum[r] += leaves[r];
+        }
+        for (size_t r = 0; r < n; r++)
+                out[r] = float32 ? (double)sum32[r] : sum[r];
 }
 
 static void run_double(const struct plan_stage *s, const double *in, double *out, size_t n)
@@ -169,7 +235,7 @@ static int check_node(const struct forest_source *s, size_t i, size_t columns, s
         if (s->feature[i] < 0 || (uint64_t)s->feature[i] >= columns)
                 return err_set(e, -EBADMSG, "tree asks for feature %lld of %zu", (long long)s->feature[i],
                                columns);
-        return 0;
+        return isnan(s->threshold[i]) ? err_set(e, -EBADMSG, "tree has a threshold that is no number") : 0;
 }
 
 /* Breadth first: `source[k]` is the file's number of node k. A tree in which a node is reached twice would be
@@ -209,11 +275,66 @@ static int lay_out(const struct forest_source *s, size_t columns, struct node *n
         return 0;
 }
 
+/* The largest float32 that is not above a threshold: what a float32 is compared with. */
+static float threshold32(double threshold)
+{
+        float t = (float)threshold;
+
+        return (double)t > threshold ? nextafterf(t, -INFINITY) : t;
+}
+
+/* Node `k` of the laid out tree becomes node `i` of the complete one; below a leaf both ways lead to it. */
+static void fill(const struct node *nodes, size_t k, size_t i, size_t levels, struct branch *branches,
+                 double *leaves)
+{
+        const struct node *node = &nodes[k];
+
+        if (levels == 0) {
+                leaves[i] = node->threshold;
+                return;
+        }
+        if (node->step)
+                branches[i] = (struct branch){ threshold32(node->threshold),
+                                                (uint16_t)(node->feature * PLAN_ROWS), node->nan_left };
+        fill(nodes, node->left, 2 * i, levels - 1, branches, leaves);
+        fill(nodes, node->left + node->step, 2 * i + 1, levels - 1, branches, leaves);
+}
+
+static int complete(struct plan *plan, struct tree *tree, const struct node *nodes, struct err *e)
+{
+        size_t n = (size_t)1 << tree->depth;
+        struct branch *branches = plan_calloc(plan, n, sizeof(*branches));
+        double *leaves = plan_calloc(plan, n, sizeof(*leaves));
+
+        if (!branches || !leaves)
+                return plan_no_memory(e);
+        fill(nodes, 0, 1, tree->depth, branches, leaves - n); /* the leaves' numbers begin at n */
+        tree->branches = branches;
+        tree->leaves = leaves;
+        return 0;
+}
+
+/* Keep what was laid out, in one form or the other. */
+static int keep(struct plan *plan, struct tree *tree, const struct node *nodes, size_t n, struct err *e)
+{
+        struct node *copy;
+
+        if (plan->float32 && tree->depth <= COMPLETE_DEPTH_MAX &&
+            (size_t)2 << tree->depth <= COMPLETE_FILL_MAX * (n + 1))
+                return complete(plan, tree, nodes, e);
+        copy = plan_calloc(plan, n, sizeof(*copy));
+        if (!copy)
+                return plan_no_memory(e);
+        memcpy(copy, nodes, n * sizeof(*copy));
+        tree->nodes = copy;
+        return 0;
+}
+
 int forest_add(struct plan *plan, struct forest *f, const struct forest_source *s, struct err *e)
 {
         CLEANUP(freep) uint32_t *source = NULL;
+        CLEANUP(freep) struct node *nodes = NULL;
         struct tree *tree;
-        struct node *nodes;
         size_t n = 0;
         int r;
 
@@ -226,17 +347,17 @@ int forest_add(struct plan *plan, struct forest *f, const struct forest_source *
                 return r;
         tree = &f->trees[f->n_trees];
         source = reallocarray(NULL, s->n, sizeof(*source));
-        if (!source)
+        nodes = reallocarray(NULL, s->n, sizeof(*nodes));
+        if (!source || !nodes)
                 return err_set(e, -ENOMEM, "out of memory");
-        nodes = plan_calloc(plan, s->n, sizeof(*nodes));
-        if (!nodes)
-                return plan_no_memory(e);
         r = lay_out(s, plan->columns, nodes, source, &n, &tree->depth, e);
         if (r < 0)
                 return r;
         if (tree->depth > FOREST_DEPTH_MAX)
                 return err_set(e, -E2BIG, "tree is more than %d deep", FOREST_DEPTH_MAX);
-        tree->nodes = nodes;
+        r = keep(plan, tree, nodes, n, e);
+        if (r < 0)
+                return r;
         f->n_trees++;
         f->n_nodes += n;
         return 0;

@@ -51,6 +51,7 @@ int plan_add(struct plan *plan, size_t n_out,
         s->run = run;
         s->n_in = plan->columns;
         s->n_out = plan->columns = n_out;
+        plan->float32 = false;
         if (ret)
                 *ret = s;
         return 0;
@@ -64,7 +65,10 @@ static void run_float32(const struct plan_stage *s, const double *in, double *ou
 
 int plan_add_float32(struct plan *plan, struct err *e)
 {
-        return plan_add(plan, plan->columns, run_float32, NULL, e);
+        int r = plan_add(plan, plan->columns, run_float32, NULL, e);
+
+        plan->float32 = r == 0;
+        return r;
 }
 
 void plan_eval(const struct model_component *c, const size_t *index, const double *rows, size_t stride,

@@ -35,6 +35,7 @@ struct plan {
         struct plan_stage stages[PLAN_STAGES_MAX];
 
         size_t columns;                     /* after the stages so far */
+        bool float32;                       /* these hold what a float32 can */
         double typical[MODEL_FEATURES_MAX]; /* a large value of each input, from its scaler; 0 unknown */
         bool scaled;                        /* a scaler is among the stages */
         const char *kind;                   /* "GradientBoostingRegressor"; static */

@@ -189,12 +189,12 @@ static int64_t index_of(double v)
         return v >= -1 && v < 1e9 ? (int64_t)v : INT64_MAX;
 }
 
-/* x < c is x <= the float32 below c; nothing is below minus infinity. */
+/* x < c is x <= the float32 below c; nothing that a request can say is below minus infinity. */
 static double threshold_of(double condition)
 {
         float c = (float)condition;
 
-        return c > -INFINITY ? (double)nextafterf(c, -INFINITY) : (double)NAN;
+        return (double)nextafterf(c, -INFINITY);
 }
 
 static int check_columns(const struct reading *x, struct err *e)
