@@ -27,7 +27,7 @@ struct model_component {
         struct plan *plan; /* trained models: owned; NULL for weights */
 };
 
-#define MODEL_CLASSES_MAX 192 /* names that pickles may contain */
+#define MODEL_CLASSES_MAX 256 /* names that pickles may contain */
 
 struct model {
         char *name;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* k nearest neighbours. Training data have many equal rows, so it is common that more rows than needed lie at
- * the distance of the last neighbour. Which of them count is decided by scikit-learn's order of visit: that
- * of the stored k-d tree, or of the rows when there is none. */
+/* k nearest neighbours by a Minkowski distance. Training data have many equal rows, so it is common that more
+ * rows than needed lie at the distance of the last neighbour. Which of them count is decided by
+ * scikit-learn's order of visit: that of the stored tree (k-d or ball), or of the rows when there is none.
+ * Distances are compared without their root. */
 #include "model/sklearn.h"
 
 #include <errno.h>
@@ -13,11 +14,15 @@
 #define ROWS_MAX       ((size_t)1 << 20)
 #define LEVELS_MAX     40 /* of a tree; it is balanced */
 
+/* A node of the tree and where its rows are: between two corners, or around a centre. */
 struct box {
         size_t begin, end; /* a leaf's range of `order` */
         bool leaf;
-        const double *low, *high; /* bounds of its rows, per column */
+        const double *low, *high; /* per column; of a ball `low` is the centre, `high` is NULL */
+        double radius;
 };
+
+enum metric { EUCLIDEAN, MANHATTAN, CHEBYSHEV, MINKOWSKI };
 
 struct neighbours {
         const double *rows, *y;
@@ -25,6 +30,9 @@ struct neighbours {
         const uint32_t *order; /* of the rows, as the tree has them; without a tree their own */
         const struct box *boxes;
         size_t n_boxes;
+        enum metric metric;
+        double p;         /* of MINKOWSKI */
+        bool by_distance; /* a neighbour counts with 1 / distance */
 };
 
 /* ---- the k best so far: a max-heap, as scikit-learn's ---- */
@@ -58,32 +66,64 @@ static void best_push(struct best *b, double distance, uint32_t row)
         b->row[i] = row;
 }
 
-static double distance_to(const double *a, const double *b, size_t columns)
+/* ---- distances, to the power of p where there is a root ---- */
+
+static double add_difference(const struct neighbours *nn, double sum, double d)
+{
+        switch (nn->metric) {
+        case EUCLIDEAN:
+                return sum + d * d;
+        case MANHATTAN:
+                return sum + fabs(d);
+        case CHEBYSHEV:
+                return fmax(sum, fabs(d));
+        default:
+                return sum + pow(fabs(d), nn->p);
+        }
+}
+
+static double distance_to(const struct neighbours *nn, const double *a, const double *b, size_t columns)
 {
         double sum = 0;
 
+        if (nn->metric == EUCLIDEAN) { /* nearly every model's */
+                for (size_t j = 0; j < columns; j++)
+                        sum += (a[j] - b[j]) * (a[j] - b[j]);
+                return sum;
+        }
         for (size_t j = 0; j < columns; j++)
-                sum += (a[j] - b[j]) * (a[j] - b[j]);
+                sum = add_difference(nn, sum, a[j] - b[j]);
         return sum;
+}
+
+static double root(const struct neighbours *nn, double distance)
+{
+        return nn->metric == EUCLIDEAN   ? sqrt(distance)
+               : nn->metric == MINKOWSKI ? pow(distance, 1 / nn->p)
+                                         : distance;
 }
 
 static void visit(const struct neighbours *nn, const double *x, size_t columns, size_t begin, size_t end,
                   struct best *best)
 {
         for (size_t i = begin; i < end; i++)
-                best_push(best, distance_to(x, nn->rows + nn->order[i] * columns, columns), nn->order[i]);
+                best_push(best, distance_to(nn, x, nn->rows + nn->order[i] * columns, columns), nn->order[i]);
 }
 
 /* Least distance that a row of the box can have. */
-static double bound(const struct box *box, const double *x, size_t columns)
+static double bound(const struct neighbours *nn, const struct box *box, const double *x, size_t columns)
 {
         double sum = 0;
 
+        if (!box->high) {
+                double d = fmax(0, root(nn, distance_to(nn, x, box->low, columns)) - box->radius);
+
+                return nn->metric == EUCLIDEAN ? d * d : nn->metric == MINKOWSKI ? pow(d, nn->p) : d;
+        }
         for (size_t j = 0; j < columns; j++) {
                 double low = box->low[j] - x[j], high = x[j] - box->high[j];
-                double d = 0.5 * (low + fabs(low) + (high + fabs(high)));
 
-                sum += d * d;
+                sum = add_difference(nn, sum, 0.5 * (low + fabs(low) + (high + fabs(high))));
         }
         return sum;
 }
@@ -98,7 +138,7 @@ static void search(const struct neighbours *nn, const double *x, size_t columns,
         size_t depth = 1;
 
         stack[0].box = 0;
-        stack[0].bound = bound(&nn->boxes[0], x, columns);
+        stack[0].bound = bound(nn, &nn->boxes[0], x, columns);
         while (depth > 0) {
                 size_t i = stack[--depth].box, left = 2 * i + 1, right = left + 1;
                 const struct box *box = &nn->boxes[i];
@@ -111,14 +151,36 @@ static void search(const struct neighbours *nn, const double *x, size_t columns,
                         visit(nn, x, columns, box->begin, box->end, best);
                         continue;
                 }
-                to_left = bound(&nn->boxes[left], x, columns);
-                to_right = bound(&nn->boxes[right], x, columns);
+                to_left = bound(nn, &nn->boxes[left], x, columns);
+                to_right = bound(nn, &nn->boxes[right], x, columns);
                 left_first = to_left <= to_right;
                 stack[depth].box = left_first ? right : left;
                 stack[depth++].bound = left_first ? to_right : to_left;
                 stack[depth].box = left_first ? left : right;
                 stack[depth++].bound = left_first ? to_left : to_right;
         }
+}
+
+/* The mean of the neighbours; by distance, those at no distance count alone. */
+static double mean(const struct neighbours *nn, const struct best *best)
+{
+        double sum = 0, weights = 0;
+        bool exact = false;
+
+        if (!nn->by_distance) {
+                for (size_t i = 0; i < best->k; i++)
+                        sum += nn->y[best->row[i]];
+                return sum / (double)best->k;
+        }
+        for (size_t i = 0; i < best->k; i++)
+                exact |= !(best->distance[i] > 0);
+        for (size_t i = 0; i < best->k; i++) {
+                double weight = exact ? !(best->distance[i] > 0) : 1 / root(nn, best->distance[i]);
+
+                sum += nn->y[best->row[i]] * weight;
+                weights += weight;
+        }
+        return sum / weights;
 }
 
 static inline void run(const struct plan_stage *s, const double *in, double *out, size_t n, bool tree)
@@ -128,8 +190,6 @@ static inline void run(const struct plan_stage *s, const double *in, double *out
 
         best.k = s->k;
         for (; n > 0; n--, in += s->n_in, out++) {
-                double sum = 0;
-
                 for (size_t i = 0; i < best.k; i++) {
                         best.distance[i] = INFINITY;
                         best.row[i] = 0;
@@ -138,9 +198,7 @@ static inline void run(const struct plan_stage *s, const double *in, double *out
                         search(nn, in, s->n_in, &best);
                 else
                         visit(nn, in, s->n_in, 0, nn->n, &best);
-                for (size_t i = 0; i < best.k; i++)
-                        sum += nn->y[best.row[i]];
-                *out = sum / (double)best.k;
+                *out = mean(nn, &best);
         }
 }
 
@@ -169,7 +227,7 @@ static int read_order(struct plan *plan, struct neighbours *nn, const struct pic
         uint32_t *copy;
 
         if (order && order->n != nn->n)
-                return err_set(e, -EBADMSG, "k-d tree has %zu rows instead of %zu", order->n, nn->n);
+                return err_set(e, -EBADMSG, "tree has %zu rows instead of %zu", order->n, nn->n);
         copy = plan_calloc(plan, nn->n, sizeof(*copy));
         if (!copy)
                 return plan_no_memory(e);
@@ -177,42 +235,44 @@ static int read_order(struct plan *plan, struct neighbours *nn, const struct pic
                 double v = (double)i;
 
                 if (order && (pickle_element(order, i, &v) < 0 || !(v >= 0 && v < (double)nn->n)))
-                        return err_set(e, -EBADMSG, "k-d tree names a row that is not there");
+                        return err_set(e, -EBADMSG, "tree names a row that is not there");
                 copy[i] = (uint32_t)v;
         }
         nn->order = copy;
         return 0;
 }
 
-static int read_box(const struct pickle_array *data, size_t i, const struct pickle_field *const f[3],
+static int read_box(const struct pickle_array *data, size_t i, const struct pickle_field *const f[4],
                     const struct neighbours *nn, struct box *box, struct err *e)
 {
         double begin = pickle_field_get(data, i, f[0]), end = pickle_field_get(data, i, f[1]);
 
         if (!(begin >= 0 && begin <= end && end <= (double)nn->n))
-                return err_set(e, -EBADMSG, "k-d tree has a node with rows that are not there");
+                return err_set(e, -EBADMSG, "tree has a node with rows that are not there");
         box->begin = (size_t)begin;
         box->end = (size_t)end;
         box->leaf = pickle_field_get(data, i, f[2]) > 0;
+        box->radius = pickle_field_get(data, i, f[3]);
         if (!box->leaf && 2 * i + 2 >= nn->n_boxes)
-                return err_set(e, -EBADMSG, "k-d tree has a node without children");
+                return err_set(e, -EBADMSG, "tree has a node without children");
         return 0;
 }
 
-/* Nodes with their bounds, which the pickle has as (2, nodes, columns). */
+/* Nodes with their bounds, which the pickle has as (2, nodes, columns); balls: (1, nodes, columns). */
 static int read_boxes(struct plan *plan, struct neighbours *nn, const struct pickle_array *data,
-                      const struct pickle_array *bounds, struct err *e)
+                      const struct pickle_array *bounds, bool ball, struct err *e)
 {
-        const struct pickle_field *f[3] = { pickle_field_find(data->dtype, "idx_start"),
+        const struct pickle_field *f[4] = { pickle_field_find(data->dtype, "idx_start"),
                                             pickle_field_find(data->dtype, "idx_end"),
-                                            pickle_field_find(data->dtype, "is_leaf") };
-        size_t columns = plan->columns;
+                                            pickle_field_find(data->dtype, "is_leaf"),
+                                            pickle_field_find(data->dtype, "radius") };
+        size_t columns = plan->columns, sides = ball ? 1 : 2;
         struct box *boxes;
         double *copy;
 
-        if (!f[0] || !f[1] || !f[2] || data->n == 0 || data->n > 2 * nn->n + 1 ||
-            bounds->n != 2 * data->n * columns)
-                return err_set(e, -EBADMSG, "k-d tree is malformed");
+        if (!f[0] || !f[1] || !f[2] || !f[3] || data->n == 0 || data->n > 2 * nn->n + 1 ||
+            bounds->n != sides * data->n * columns)
+                return err_set(e, -EBADMSG, "tree is malformed");
         nn->n_boxes = data->n;
         boxes = plan_calloc(plan, data->n, sizeof(*boxes));
         copy = plan_calloc(plan, bounds->n, sizeof(*copy));
@@ -220,21 +280,21 @@ static int read_boxes(struct plan *plan, struct neighbours *nn, const struct pic
                 return plan_no_memory(e);
         for (size_t i = 0; i < bounds->n; i++)
                 if (pickle_element(bounds, i, &copy[i]) < 0 || isnan(copy[i]))
-                        return err_set(e, -EBADMSG, "k-d tree has malformed bounds");
+                        return err_set(e, -EBADMSG, "tree has malformed bounds");
         for (size_t i = 0; i < data->n; i++) {
                 int r = read_box(data, i, f, nn, &boxes[i], e);
 
                 if (r < 0)
                         return r;
                 boxes[i].low = copy + i * columns;
-                boxes[i].high = copy + (data->n + i) * columns;
+                boxes[i].high = ball ? NULL : copy + (data->n + i) * columns;
         }
         nn->boxes = boxes;
         return 0;
 }
 
 /* (data, idx_array, node_data, node_bounds, leaf_size, ...) */
-static int read_tree(struct plan *plan, struct neighbours *nn, const struct pickle_node *object,
+static int read_tree(struct plan *plan, struct neighbours *nn, const struct pickle_node *object, bool ball,
                      struct err *e)
 {
         const struct pickle_node *tree = pickle_attr(object, "_tree"), *state;
@@ -243,30 +303,42 @@ static int read_tree(struct plan *plan, struct neighbours *nn, const struct pick
 
         if (!pickle_is_object(tree, "newObj") || !tree->object.state ||
             tree->object.state->kind != PICKLE_TUPLE)
-                return err_set(e, -EBADMSG, "KNeighborsRegressor has no k-d tree");
+                return err_set(e, -EBADMSG, "KNeighborsRegressor has no tree");
         state = tree->object.state;
         order = tree_array(state, 1);
         data = tree_array(state, 2);
         bounds = tree_array(state, 3);
         if (!order || !data || !bounds)
-                return err_set(e, -EBADMSG, "k-d tree is malformed");
+                return err_set(e, -EBADMSG, "tree is malformed");
         r = read_order(plan, nn, order, e);
-        return r < 0 ? r : read_boxes(plan, nn, data, bounds, e);
+        return r < 0 ? r : read_boxes(plan, nn, data, bounds, ball, e);
 }
 
-static int check_metric(const struct pickle_node *object, struct err *e)
+static int read_metric(struct neighbours *nn, const struct pickle_node *object, struct err *e)
 {
-        int64_t p = 2;
-        int r = sklearn_expect(object, "weights", "uniform", e);
+        static const struct {
+                const char *name;
+                enum metric metric;
+        } metrics[] = {
+                { "euclidean", EUCLIDEAN }, { "l2", EUCLIDEAN },        { "manhattan", MANHATTAN },
+                { "cityblock", MANHATTAN }, { "l1", MANHATTAN },        { "chebyshev", CHEBYSHEV },
+                { "infinity", CHEBYSHEV },  { "minkowski", MINKOWSKI }, { "p", MINKOWSKI },
+        };
+        const struct pickle_node *params = pickle_attr(object, "effective_metric_params_");
+        size_t i = 0;
 
-        if (r < 0)
-                return r;
-        (void)pickle_integer(pickle_attr(object, "p"), &p);
-        if (pickle_is_text(pickle_attr(object, "effective_metric_"), "euclidean"))
+        while (i < ARRAY_SIZE(metrics) &&
+               !pickle_is_text(pickle_attr(object, "effective_metric_"), metrics[i].name))
+                i++;
+        if (i == ARRAY_SIZE(metrics))
+                return sklearn_expect(object, "effective_metric_", "euclidean", e);
+        nn->metric = metrics[i].metric;
+        if (nn->metric != MINKOWSKI)
                 return 0;
-        if (!pickle_is_text(pickle_attr(object, "metric"), "minkowski") || p != 2)
-                return err_set(e, -ENOTSUP,
-                               "KNeighborsRegressor with another metric than the Euclidean is not supported");
+        if (pickle_number(pickle_item(params, "p"), &nn->p) < 0 || !(nn->p >= 1) || !isfinite(nn->p))
+                return err_set(e, -EBADMSG, "KNeighborsRegressor has a Minkowski metric without 'p'");
+        if (pickle_item(params, "w") && pickle_item(params, "w")->kind != PICKLE_NONE)
+                return err_set(e, -ENOTSUP, "KNeighborsRegressor with weighted columns is not supported");
         return 0;
 }
 
@@ -291,14 +363,18 @@ static int read_rows(struct plan *plan, struct neighbours *nn, const struct pick
 int neighbours_add(struct plan *plan, const struct pickle_node *object, struct err *e)
 {
         struct neighbours *nn = plan_calloc(plan, 1, sizeof(*nn));
-        bool tree = pickle_is_text(pickle_attr(object, "_fit_method"), "kd_tree");
+        bool ball = pickle_is_text(pickle_attr(object, "_fit_method"), "ball_tree");
+        bool tree = ball || pickle_is_text(pickle_attr(object, "_fit_method"), "kd_tree");
         struct plan_stage *s = NULL;
         int64_t k = 0;
         int r;
 
         if (!nn)
                 return plan_no_memory(e);
-        r = check_metric(object, e);
+        nn->by_distance = pickle_is_text(pickle_attr(object, "weights"), "distance");
+        r = nn->by_distance ? 0 : sklearn_expect(object, "weights", "uniform", e);
+        if (r == 0)
+                r = read_metric(nn, object, e);
         if (r == 0 && !tree)
                 r = sklearn_expect(object, "_fit_method", "brute", e);
         if (r == 0)
@@ -310,13 +386,15 @@ int neighbours_add(struct plan *plan, const struct pickle_node *object, struct e
         if (k < 1 || k > NEIGHBOURS_MAX || (uint64_t)k > nn->n)
                 return err_set(e, -EBADMSG, "KNeighborsRegressor asks %lld neighbours of %zu rows",
                                (long long)k, nn->n);
-        r = tree ? read_tree(plan, nn, object, e) : read_order(plan, nn, NULL, e);
+        r = tree ? read_tree(plan, nn, object, ball, e) : read_order(plan, nn, NULL, e);
         if (r == 0)
                 r = plan_add(plan, 1, tree ? run_tree : run_brute, &s, e);
         if (r < 0)
                 return r;
         (void)snprintf(plan->note, sizeof(plan->note), "%zu rows, %lld neighbours, %s", nn->n, (long long)k,
-                       tree ? "k-d tree" : "all compared");
+                       ball   ? "ball tree"
+                       : tree ? "k-d tree"
+                              : "all compared");
         s->k = (size_t)k;
         s->data = nn;
         return 0;

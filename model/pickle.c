@@ -233,6 +233,9 @@ static int step(struct machine *m, unsigned char opcode, struct err *e)
                 return pickle_push_text(m, PICKLE_BYTES, 1, e);
         case 'B': /* BINBYTES */
                 return pickle_push_text(m, PICKLE_BYTES, 4, e);
+        case 0x8e: /* BINBYTES8 */
+        case 0x96: /* BYTEARRAY8 */
+                return pickle_push_text(m, PICKLE_BYTES, 8, e);
         case ')': /* EMPTY_TUPLE */
                 return pickle_push_new(m, PICKLE_TUPLE, NULL, e);
         case 0x85: /* TUPLE1 */
@@ -288,7 +291,7 @@ static int read_stream(struct pickle *p, unsigned int nested, struct pickle_node
                 return err_set(e, -E2BIG, "pickle has pickles in pickles more than %d deep",
                                PICKLE_NESTED_MAX);
         if (p->pos == p->size || p->data[p->pos] != 0x80)
-                return err_set(e, -EBADMSG, "not a pickle at byte %zu", p->pos);
+                return err_set(e, -EBADMSG, "not a pickle of protocol 2 to 5 at byte %zu", p->pos);
         while (!m.stopped) {
                 if (p->pos == p->size)
                         return err_set(e, -EBADMSG, "pickle ends at byte %zu without a stop", p->pos);
@@ -302,13 +305,43 @@ static int read_stream(struct pickle *p, unsigned int nested, struct pickle_node
         return 0;
 }
 
+/* What joblib.dump(..., compress=...) writes, by how it begins; NULL: something else. */
+static const char *compression(const void *data, size_t size)
+{
+        static const struct {
+                const char *name, *magic;
+                size_t size;
+        } known[] = {
+                { "zlib", "x", 1 },
+                { "gzip", "\x1f\x8b", 2 },
+                { "bz2", "BZh", 3 },
+                { "xz",
+                  "\xfd"
+                  "7zXZ",
+                  5 },
+                { "lzma", "\x5d\0\0", 3 },
+                { "lz4", "\x04\x22\x4d\x18", 4 },
+        };
+
+        for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+                if (size >= known[i].size && !memcmp(data, known[i].magic, known[i].size))
+                        return known[i].name;
+        return NULL;
+}
+
 int pickle_read(const void *data, size_t size, struct pickle **ret, struct err *e)
 {
         CLEANUP(pickle_freep) struct pickle *p = calloc(1, sizeof(*p));
+        const char *compressed = compression(data, size);
         int r;
 
         if (!p)
                 return err_set(e, -ENOMEM, "out of memory");
+        if (compressed)
+                return err_set(
+                        e, -ENOTSUP,
+                        "joblib file is compressed (%s), which is not supported: save it with compress=0",
+                        compressed);
         p->arena.max = PICKLE_MEMORY_MAX;
         p->data = data;
         p->size = size;

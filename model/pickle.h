@@ -14,7 +14,7 @@
 #define PICKLE_NESTING_MAX 64                 /* marks; and values in values */
 #define PICKLE_NESTED_MAX  1                  /* pickles in a pickle (joblib's arrays of objects) */
 #define PICKLE_TEXT_MAX    ((size_t)1 << 20)  /* bytes of one text */
-#define PICKLE_MEMORY_MAX  ((size_t)64 << 20) /* bytes of what is read; array data stay in the input */
+#define PICKLE_MEMORY_MAX  ((size_t)64 << 20) /* of what is read; bytes of arrays stay in the input */
 #define PICKLE_RANK_MAX    3
 #define PICKLE_FIELDS_MAX  32 /* of a record type */
 
@@ -27,6 +27,8 @@ enum pickle_role {
         ROLE_DTYPE,       /* numpy.dtype */
         ROLE_SCALAR,      /* numpy's scalar(dtype, bytes) */
         ROLE_RECONSTRUCT, /* numpy's _reconstruct: an array in the pickle's own grammar */
+        ROLE_FROMBUFFER,  /* numpy's _frombuffer: protocol 5's way to write an array */
+        ROLE_BYTES,       /* bytes(): protocol 2's way to write none */
         ROLE_ENCODE,      /* _codecs.encode(text, 'latin1'): protocol 2's way to write bytes */
 };
 
@@ -34,7 +36,7 @@ struct pickle_class {
         const char *module, *name;
         enum pickle_role role;
 };
-#define PICKLE_CLASSES_MAX 192
+#define PICKLE_CLASSES_MAX 256
 extern const struct pickle_class pickle_classes[];
 extern const size_t pickle_classes_n;
 /* By whole names; NULL: not allowed. */
@@ -89,9 +91,9 @@ struct pickle_node {
                 int64_t integer;
                 double number;
                 struct {
-                        const char *data; /* NUL-terminated behind size, and may hold others */
+                        const char *data; /* NUL-terminated behind size, and may hold others; */
                         size_t size;
-                } text; /* and bytes */
+                } text; /* and bytes, which are in the input and have no terminator */
                 struct {
                         struct pickle_node **items; /* dict: key, value, key, ... */
                         size_t n, room;

@@ -11,6 +11,19 @@
         {                                                                                                    \
                 "numpy._core.multiarray", name, role                                                         \
         }
+#define DISTANCE(name)                                                                                       \
+        { SK "metrics._dist_metrics", name "Distance", ROLE_VALUE },                                         \
+        {                                                                                                    \
+                SK "metrics._dist_metrics", name "Distance64", ROLE_VALUE                                    \
+        }
+/* A loss in scikit-learn's own words, and its compiled half under the two names that it has had. */
+#define LOSS(name, compiled)                                                                                 \
+        { SK "_loss.loss", name, ROLE_OBJECT }, { "_loss", "__pyx_unpickle_Cy" compiled, ROLE_MADE },        \
+                { "_loss", "Cy" compiled, ROLE_MADE },                                                       \
+                { SK "_loss._loss", "__pyx_unpickle_Cy" compiled, ROLE_MADE },                               \
+        {                                                                                                    \
+                SK "_loss._loss", "Cy" compiled, ROLE_MADE                                                   \
+        }
 #define CURVE(prefix)                                                                                        \
         {                                                                                                    \
                 prefix "trainer.curvefit", "CurveFitModel", ROLE_OBJECT                                      \
@@ -27,7 +40,10 @@ const struct pickle_class pickle_classes[] = {
         { "numpy", "dtype", ROLE_DTYPE },
         NUMPY("scalar", ROLE_SCALAR),
         NUMPY("_reconstruct", ROLE_RECONSTRUCT),
+        { "numpy.core.numeric", "_frombuffer", ROLE_FROMBUFFER },
+        { "numpy._core.numeric", "_frombuffer", ROLE_FROMBUFFER },
         { "_codecs", "encode", ROLE_ENCODE },
+        { "__builtin__", "bytes", ROLE_BYTES },
 
         { SK "preprocessing._data", "MaxAbsScaler", ROLE_OBJECT },
         { SK "preprocessing._data", "MinMaxScaler", ROLE_OBJECT },
@@ -43,14 +59,41 @@ const struct pickle_class pickle_classes[] = {
         { SK "linear_model._coordinate_descent", "ElasticNet", ROLE_OBJECT },
         { SK "linear_model._huber", "HuberRegressor", ROLE_OBJECT },
 
+        { SK "linear_model._ridge", "RidgeCV", ROLE_OBJECT },
+        { SK "linear_model._coordinate_descent", "LassoCV", ROLE_OBJECT },
+        { SK "linear_model._coordinate_descent", "ElasticNetCV", ROLE_OBJECT },
+        { SK "linear_model._least_angle", "Lars", ROLE_OBJECT },
+        { SK "linear_model._least_angle", "LassoLars", ROLE_OBJECT },
+        { SK "linear_model._least_angle", "LarsCV", ROLE_OBJECT },
+        { SK "linear_model._least_angle", "LassoLarsCV", ROLE_OBJECT },
+        { SK "linear_model._least_angle", "LassoLarsIC", ROLE_OBJECT },
+        { SK "linear_model._bayes", "BayesianRidge", ROLE_OBJECT },
+        { SK "linear_model._bayes", "ARDRegression", ROLE_OBJECT },
+        { SK "linear_model._omp", "OrthogonalMatchingPursuit", ROLE_OBJECT },
+        { SK "linear_model._omp", "OrthogonalMatchingPursuitCV", ROLE_OBJECT },
+        { SK "linear_model._theil_sen", "TheilSenRegressor", ROLE_OBJECT },
+        { SK "linear_model._quantile", "QuantileRegressor", ROLE_OBJECT },
+        { SK "linear_model._passive_aggressive", "PassiveAggressiveRegressor", ROLE_OBJECT },
+        { SK "linear_model._glm.glm", "PoissonRegressor", ROLE_OBJECT },
+        { SK "linear_model._glm.glm", "GammaRegressor", ROLE_OBJECT },
+        { SK "linear_model._glm.glm", "TweedieRegressor", ROLE_OBJECT },
+
         { SK "svm._classes", "SVR", ROLE_OBJECT },
+        { SK "svm._classes", "NuSVR", ROLE_OBJECT },
+        { SK "svm._classes", "LinearSVR", ROLE_OBJECT },
 
         { SK "neighbors._regression", "KNeighborsRegressor", ROLE_OBJECT },
         { SK "neighbors._kd_tree", "newObj", ROLE_MADE },
         { SK "neighbors._kd_tree", "KDTree", ROLE_VALUE },
+        { SK "neighbors._kd_tree", "KDTree64", ROLE_VALUE },
+        { SK "neighbors._ball_tree", "newObj", ROLE_MADE },
+        { SK "neighbors._ball_tree", "BallTree", ROLE_VALUE },
+        { SK "neighbors._ball_tree", "BallTree64", ROLE_VALUE },
         { SK "metrics._dist_metrics", "newObj", ROLE_MADE },
-        { SK "metrics._dist_metrics", "EuclideanDistance", ROLE_VALUE },
-        { SK "metrics._dist_metrics", "EuclideanDistance64", ROLE_VALUE },
+        DISTANCE("Euclidean"),
+        DISTANCE("Manhattan"),
+        DISTANCE("Chebyshev"),
+        DISTANCE("Minkowski"),
 
         { SK "tree._classes", "DecisionTreeRegressor", ROLE_OBJECT },
         { SK "tree._classes", "ExtraTreeRegressor", ROLE_OBJECT },
@@ -63,24 +106,17 @@ const struct pickle_class pickle_classes[] = {
         { SK "ensemble._gb_losses", "LeastAbsoluteError", ROLE_OBJECT },
         { SK "ensemble._gb_losses", "HuberLossFunction", ROLE_OBJECT },
         { SK "ensemble._gb_losses", "QuantileLossFunction", ROLE_OBJECT },
-        { SK "_loss.loss", "HalfSquaredError", ROLE_OBJECT },
-        { SK "_loss.loss", "AbsoluteError", ROLE_OBJECT },
-        { SK "_loss.loss", "HuberLoss", ROLE_OBJECT },
-        { SK "_loss.loss", "PinballLoss", ROLE_OBJECT },
+        LOSS("HalfSquaredError", "HalfSquaredError"),
+        LOSS("AbsoluteError", "AbsoluteError"),
+        LOSS("HuberLoss", "HuberLoss"),
+        LOSS("PinballLoss", "PinballLoss"),
+        LOSS("HalfPoissonLoss", "HalfPoissonLoss"),
+        LOSS("HalfGammaLoss", "HalfGammaLoss"),
+        LOSS("HalfTweedieLoss", "HalfTweedieLoss"),
+        LOSS("HalfTweedieLossIdentity", "HalfTweedieLossIdentity"),
         { SK "_loss.link", "IdentityLink", ROLE_OBJECT },
+        { SK "_loss.link", "LogLink", ROLE_OBJECT },
         { SK "_loss.link", "Interval", ROLE_OBJECT },
-        { "_loss", "__pyx_unpickle_CyHalfSquaredError", ROLE_MADE },
-        { "_loss", "CyHalfSquaredError", ROLE_MADE },
-        { "_loss", "__pyx_unpickle_CyAbsoluteError", ROLE_MADE },
-        { "_loss", "CyAbsoluteError", ROLE_MADE },
-        { "_loss", "CyHuberLoss", ROLE_MADE },
-        { "_loss", "CyPinballLoss", ROLE_MADE },
-        { SK "_loss._loss", "__pyx_unpickle_CyHalfSquaredError", ROLE_MADE },
-        { SK "_loss._loss", "CyHalfSquaredError", ROLE_MADE },
-        { SK "_loss._loss", "__pyx_unpickle_CyAbsoluteError", ROLE_MADE },
-        { SK "_loss._loss", "CyAbsoluteError", ROLE_MADE },
-        { SK "_loss._loss", "CyHuberLoss", ROLE_MADE },
-        { SK "_loss._loss", "CyPinballLoss", ROLE_MADE },
 
         { SK "ensemble._hist_gradient_boosting.gradient_boosting", "HistGradientBoostingRegressor",
           ROLE_OBJECT },

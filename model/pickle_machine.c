@@ -235,19 +235,22 @@ int pickle_push_text(struct machine *m, enum pickle_kind kind, size_t length_byt
 
         if (r < 0)
                 return r;
-        if (n > PICKLE_TEXT_MAX)
+        if (kind == PICKLE_TEXT && n > PICKLE_TEXT_MAX)
                 return err_set(e, -E2BIG, "pickle has a text of more than %zu bytes", PICKLE_TEXT_MAX);
         r = take_bytes(m->p, n, &bytes, e);
         if (r == 0)
                 r = pickle_push_new(m, kind, &node, e);
         if (r < 0)
                 return r;
+        node->text.data = (const char *)bytes;
+        node->text.size = n;
+        if (kind == PICKLE_BYTES)
+                return 0; /* stay where they are */
         copy = arena_calloc(&m->p->arena, n + 1, 1);
         if (!copy)
                 return err_set(e, -E2BIG, "pickle needs more than %zu bytes of memory", PICKLE_MEMORY_MAX);
         memcpy(copy, bytes, n);
         node->text.data = copy;
-        node->text.size = n;
         return 0;
 }
 

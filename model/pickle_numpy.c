@@ -177,6 +177,44 @@ static int make_array(struct pickle *p, const struct pickle_node *args, struct p
         return *ret ? 0 : -E2BIG;
 }
 
+static int take_buffer(struct pickle_array *array, const struct pickle_node *type,
+                       const struct pickle_node *bytes, struct err *e)
+{
+        size_t size;
+
+        if (!bytes || __builtin_mul_overflow(array->n, type->dtype->size, &size) || size != bytes->text.size)
+                return err_set(e, -EBADMSG,
+                               "pickle has an array whose bytes are not as many as its shape says");
+        array->data = (const unsigned char *)bytes->text.data;
+        return 0;
+}
+
+/* _frombuffer(bytes, dtype, shape, order) */
+static int array_from_buffer(struct pickle *p, const struct pickle_node *args, struct pickle_node **ret,
+                             struct err *e)
+{
+        const struct pickle_node *bytes = arg(args, 0, PICKLE_BYTES), *type = arg(args, 1, PICKLE_DTYPE);
+        const struct pickle_node *shape = arg(args, 2, PICKLE_TUPLE), *order = arg(args, 3, PICKLE_TEXT);
+        struct pickle_node *node;
+        int r;
+
+        if (!bytes || !type || type->dtype->letter == 'O' ||
+            (!pickle_is_text(order, "C") && !pickle_is_text(order, "F")))
+                return err_set(e, -EBADMSG, "pickle has a malformed array");
+        node = array_node(p, e);
+        if (!node)
+                return -E2BIG;
+        r = read_shape(shape, node->array, e);
+        if (r == 0)
+                r = take_buffer(node->array, type, bytes, e);
+        if (r < 0)
+                return r;
+        node->array->fortran = pickle_is_text(order, "F");
+        node->array->dtype = type->dtype;
+        *ret = node;
+        return 0;
+}
+
 /* (1, shape, dtype, is_fortran, data) */
 static int build_array(struct pickle_array *array, const struct pickle_node *state, struct err *e)
 {
@@ -196,13 +234,9 @@ static int build_array(struct pickle_array *array, const struct pickle_node *sta
                                        "pickle has an array whose objects are not as many as its shape says");
                 array->objects = list->list.items;
         } else {
-                size_t size;
-
-                if (!bytes || __builtin_mul_overflow(array->n, type->dtype->size, &size) ||
-                    size != bytes->text.size)
-                        return err_set(e, -EBADMSG,
-                                       "pickle has an array whose bytes are not as many as its shape says");
-                array->data = (const unsigned char *)bytes->text.data;
+                r = take_buffer(array, type, bytes, e);
+                if (r < 0)
+                        return r;
         }
         array->dtype = type->dtype;
         return 0;
@@ -315,6 +349,20 @@ static int encode_latin1(struct pickle *p, const struct pickle_node *args, struc
         return 0;
 }
 
+static int no_bytes(struct pickle *p, const struct pickle_node *args, struct pickle_node **ret, struct err *e)
+{
+        struct pickle_node *node;
+
+        if (args->list.n > 0)
+                return err_set(e, -EBADMSG, "pickle makes bytes of something");
+        node = pickle_node_new(p, PICKLE_BYTES, e);
+        if (!node)
+                return -E2BIG;
+        node->text.data = "";
+        *ret = node;
+        return 0;
+}
+
 /* ---- what the machine asks for ---- */
 
 int pickle_reduce(struct pickle *p, const struct pickle_class *function, struct pickle_node *args,
@@ -329,8 +377,12 @@ int pickle_reduce(struct pickle *p, const struct pickle_class *function, struct 
                 return make_scalar(p, args, ret, e);
         case ROLE_RECONSTRUCT:
                 return make_array(p, args, ret, e);
+        case ROLE_FROMBUFFER:
+                return array_from_buffer(p, args, ret, e);
         case ROLE_ENCODE:
                 return encode_latin1(p, args, ret, e);
+        case ROLE_BYTES:
+                return no_bytes(p, args, ret, e);
         case ROLE_MADE:
                 node = pickle_node_new(p, PICKLE_OBJECT, e);
                 if (!node)

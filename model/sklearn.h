@@ -14,8 +14,12 @@ int sklearn_add_regressor(struct plan *plan, const struct pickle_node *object, s
 /* One adder per class; the object is known to be of it. */
 typedef int sklearn_adder(struct plan *plan, const struct pickle_node *object, struct err *e);
 sklearn_adder scaler_add_max_abs, scaler_add_min_max, scaler_add_standard, scaler_add_robust;
-sklearn_adder polynomial_add, linear_add, svr_add, neighbours_add, perceptron_add;
+sklearn_adder linear_add, linear_add_log, linear_add_tweedie;
+sklearn_adder polynomial_add, svr_add, neighbours_add, perceptron_add;
 sklearn_adder trees_add_decision_tree, trees_add_forest, trees_add_gradient_boosting, trees_add_histogram;
+
+/* A last stage that takes the exponential of what a model with a log link has summed. */
+int sklearn_add_exp(struct plan *plan, struct err *e);
 
 /* ---- reading attributes ---- */
 

@@ -275,13 +275,13 @@ static int add_predictor(struct plan *plan, struct forest *forest, struct column
         return r < 0 ? r : add_columns(plan, forest, c, nodes->n, e);
 }
 
-/* The losses whose prediction is the sum itself. */
-static int check_loss(const struct pickle_node *object, struct err *e)
+/* The losses whose prediction is the sum itself, and those of which it is the sum's exponential. */
+static int check_loss(const struct pickle_node *object, bool *ret_exp, struct err *e)
 {
         const struct pickle_node *loss = pickle_attr(object, "loss");
 
-        if (pickle_is_text(loss, "squared_error") || pickle_is_text(loss, "absolute_error") ||
-            pickle_is_text(loss, "quantile"))
+        *ret_exp = pickle_is_text(loss, "poisson") || pickle_is_text(loss, "gamma");
+        if (*ret_exp || pickle_is_text(loss, "absolute_error") || pickle_is_text(loss, "quantile"))
                 return 0;
         return sklearn_expect(object, "loss", "squared_error", e);
 }
@@ -292,7 +292,8 @@ int trees_add_histogram(struct plan *plan, const struct pickle_node *object, str
         const struct pickle_node *iterations = pickle_attr(object, "_predictors");
         struct forest *forest = NULL;
         double base = 0;
-        int r = check_loss(object, e);
+        bool takes_exp = false;
+        int r = check_loss(object, &takes_exp, e);
 
         if (r == 0)
                 r = sklearn_number(object, "_baseline_prediction", &base, e);
@@ -303,5 +304,7 @@ int trees_add_histogram(struct plan *plan, const struct pickle_node *object, str
         r = forest_new(plan, &forest, e);
         for (size_t i = 0; r == 0 && i < iterations->list.n; i++)
                 r = add_predictor(plan, forest, &c, iterations->list.items[i], e);
-        return r < 0 ? r : forest_finish(plan, forest, base, FOREST_DOUBLE, e);
+        if (r == 0)
+                r = forest_finish(plan, forest, base, FOREST_DOUBLE, e);
+        return r == 0 && takes_exp ? sklearn_add_exp(plan, e) : r;
 }

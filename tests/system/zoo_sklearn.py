@@ -3,6 +3,7 @@
 Kepler's trainers do, and compares the estimator's answers with scikit-learn's: zoo_sklearn.py ESTIMATOR DIR."""
 import json
 import os
+import pickle
 import subprocess
 import sys
 import warnings
@@ -10,14 +11,16 @@ import zipfile
 
 import joblib
 import numpy as np
-from sklearn.ensemble import (ExtraTreesRegressor, GradientBoostingRegressor, HistGradientBoostingRegressor,
-                              RandomForestRegressor)
-from sklearn.linear_model import ElasticNet, HuberRegressor, Lasso, LinearRegression, Ridge, SGDRegressor
+from sklearn.ensemble import (BaggingRegressor, ExtraTreesRegressor, GradientBoostingRegressor,
+                              HistGradientBoostingRegressor, RandomForestRegressor)
+from sklearn.linear_model import (BayesianRidge, ElasticNet, GammaRegressor, HuberRegressor, Lasso, LassoCV, LinearRegression,
+                                  PassiveAggressiveRegressor, PoissonRegressor, QuantileRegressor, Ridge, RidgeCV,
+                                  SGDRegressor, TweedieRegressor)
 from sklearn.neighbors import KNeighborsRegressor
 from sklearn.neural_network import MLPRegressor
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, PolynomialFeatures, RobustScaler, StandardScaler
-from sklearn.svm import SVR
+from sklearn.svm import SVR, LinearSVR, NuSVR
 from sklearn.tree import DecisionTreeRegressor, ExtraTreeRegressor
 
 ESTIMATOR, DIR = sys.argv[1:3]
@@ -51,7 +54,28 @@ KINDS = [
      (PolynomialFeatures(3, interaction_only=True, include_bias=False), LinearRegression())),
     ("k neighbours by tree", MaxAbsScaler(), KNeighborsRegressor(6)),
     ("k neighbours by comparison", MaxAbsScaler(), KNeighborsRegressor(3, algorithm="brute")),
+    ("k neighbours by Manhattan distance", MaxAbsScaler(), KNeighborsRegressor(5, p=1)),
+    ("k neighbours by Minkowski distance", MaxAbsScaler(), KNeighborsRegressor(5, p=3)),
+    ("k neighbours by the largest difference", MaxAbsScaler(), KNeighborsRegressor(5, metric="chebyshev")),
+    ("k neighbours weighed by distance", MaxAbsScaler(), KNeighborsRegressor(5, weights="distance")),
+    ("k neighbours in balls", MaxAbsScaler(), KNeighborsRegressor(5, algorithm="ball_tree", leaf_size=5)),
+    ("k neighbours in balls, Minkowski", MaxAbsScaler(),
+     KNeighborsRegressor(4, algorithm="ball_tree", weights="distance", p=3)),
+    ("k neighbours by Manhattan comparison", MaxAbsScaler(), KNeighborsRegressor(5, algorithm="brute", p=1)),
+    ("RidgeCV", MaxAbsScaler(), RidgeCV()),
+    ("LassoCV", MaxAbsScaler(), LassoCV()),
+    ("BayesianRidge", MaxAbsScaler(), BayesianRidge()),
+    ("QuantileRegressor", MaxAbsScaler(), QuantileRegressor(alpha=0.01)),
+    ("PassiveAggressiveRegressor", MaxAbsScaler(), PassiveAggressiveRegressor(**TINY)),
+    ("PoissonRegressor", MaxAbsScaler(), PoissonRegressor()),
+    ("GammaRegressor", MaxAbsScaler(), GammaRegressor()),
+    ("TweedieRegressor with a log link", MaxAbsScaler(), TweedieRegressor(power=1.5)),
+    ("TweedieRegressor without", MaxAbsScaler(), TweedieRegressor(power=0)),
     ("SVR", StandardScaler(), SVR()),
+    ("SVR with a polynomial kernel", StandardScaler(), SVR(kernel="poly", degree=4, coef0=1)),
+    ("SVR with a sigmoid kernel", StandardScaler(), SVR(kernel="sigmoid")),
+    ("NuSVR", StandardScaler(), NuSVR()),
+    ("LinearSVR", StandardScaler(), LinearSVR(**TINY)),
     ("SVR with a linear kernel", StandardScaler(), SVR(kernel="linear")),
     ("SVR in a Pipeline", StandardScaler(), Pipeline([("nonetype", None), ("svr", SVR(C=10))])),
     ("DecisionTreeRegressor", MaxAbsScaler(), DecisionTreeRegressor(**TINY)),
@@ -61,7 +85,12 @@ KINDS = [
     ("GradientBoostingRegressor", MaxAbsScaler(), GradientBoostingRegressor(**TINY)),
     ("GradientBoostingRegressor with Huber's loss", MaxAbsScaler(), GradientBoostingRegressor(loss="huber", **TINY)),
     ("GradientBoostingRegressor from zero", MaxAbsScaler(), GradientBoostingRegressor(init="zero", **TINY)),
+    ("GradientBoostingRegressor with deep trees", MaxAbsScaler(),
+     GradientBoostingRegressor(max_leaf_nodes=30, max_depth=None, subsample=0.5, **TINY)),
     ("HistGradientBoostingRegressor", MaxAbsScaler(), HistGradientBoostingRegressor(**TINY)),
+    ("HistGradientBoostingRegressor of counts", MaxAbsScaler(), HistGradientBoostingRegressor(loss="poisson", **TINY)),
+    ("HistGradientBoostingRegressor of a quantile", MaxAbsScaler(),
+     HistGradientBoostingRegressor(loss="quantile", quantile=0.6, **TINY)),
     ("MLPRegressor with relu", StandardScaler(), MLPRegressor((20, 10), max_iter=300, **TINY)),
     ("MLPRegressor with tanh", StandardScaler(), MLPRegressor((30,), "tanh", max_iter=200, **TINY)),
     ("MLPRegressor with logistic", StandardScaler(), MLPRegressor((30,), "logistic", solver="lbfgs", **TINY)),
@@ -69,7 +98,11 @@ KINDS = [
 ]
 
 
-def archive(path, scaler, steps, component="platform"):
+def joblib_dump(value, path):
+    joblib.dump(value, path)
+
+
+def archive(path, scaler, steps, component="platform", dump=joblib_dump):
     """Kepler's form; steps is the model, behind further transformers."""
     steps = steps if isinstance(steps, tuple) else (steps,)
     x, files = X, []
@@ -80,7 +113,7 @@ def archive(path, scaler, steps, component="platform"):
     rows = ROWS
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as z:
         for name, transformer in files + [(component + ".pkl", model)]:
-            joblib.dump(transformer, os.path.join(DIR, "one.pkl"))
+            dump(transformer, os.path.join(DIR, "one.pkl"))
             z.write(os.path.join(DIR, "one.pkl"), name)
         for name, transformer in files:
             rows = transformer.transform(rows)
@@ -102,12 +135,57 @@ def predict(path):
     return np.array(json.loads(out.stdout)["powers"]["platform"])
 
 
-for words, scaler, steps in KINDS:
+def check(words, scaler, steps, **how):
     path = os.path.join(DIR, "model.zip")
     try:
-        want = archive(path, scaler, steps)
+        want = archive(path, scaler, steps, **how)
         worst = np.max(np.abs(predict(path) - want) / np.maximum(1, np.abs(want)))
         ok, why = worst <= 1e-9, f"differs by {worst:.3g}"
     except (RuntimeError, ValueError, KeyError) as problem:
         ok, why = False, str(problem).replace("\n", " ")
     print(f"ok - {words}: as scikit-learn" if ok else f"not ok - {words}: {why}")
+
+
+def refused(words, text, scaler, steps, **how):
+    path = os.path.join(DIR, "model.zip")
+    archive(path, scaler, steps, **how)
+    try:
+        predict(path)
+        why = "is answered"
+    except RuntimeError as problem:
+        why = str(problem).replace("\n", " ")
+    print(f"ok - {words}" if text in why else f"not ok - {words}: {why}")
+
+
+def pickle_dump(protocol):
+    def dump(value, path):
+        with open(path, "wb") as f:
+            pickle.dump(value, f, protocol)
+    return dump
+
+
+for kind in KINDS:
+    check(*kind)
+
+# Files of other protocols, and of pickle itself instead of joblib.
+SOME = [("trees", MaxAbsScaler(), GradientBoostingRegressor(n_estimators=9, **TINY)),
+        ("neighbours", MaxAbsScaler(), KNeighborsRegressor(3)),
+        ("trees of histograms", MaxAbsScaler(), HistGradientBoostingRegressor(max_iter=5, **TINY)),
+        ("support vectors", StandardScaler(), SVR())]
+for n in (2, 3, 5):
+    for words, scaler, steps in SOME:
+        check(f"{words} in pickle's protocol {n}", scaler, steps, dump=pickle_dump(n))
+        check(f"{words} in joblib's protocol {n}", scaler, steps, dump=lambda v, p, n=n: joblib.dump(v, p, protocol=n))
+
+# What is not evaluated is refused by name.
+refused("another protocol is refused", "not a pickle of protocol 2 to 5", *SOME[0][1:], dump=pickle_dump(0))
+for how in ("zlib", "gzip", "bz2", "lzma", "xz"):
+    refused(f"a file compressed by {how} is refused, and how to make one that is not is said", f"compressed ({how})",
+            *SOME[0][1:], dump=lambda v, p, how=how: joblib.dump(v, p, compress=(how, 3)))
+refused("another distance is refused", "'cosine' is not supported", MaxAbsScaler(),
+        KNeighborsRegressor(3, algorithm="brute", metric="cosine"))
+refused("trees that begin with another model are refused", "begins with LinearRegression", MaxAbsScaler(),
+        GradientBoostingRegressor(init=LinearRegression(), n_estimators=3))
+refused("categories are refused", "categorical", MaxAbsScaler(), HistGradientBoostingRegressor(categorical_features=[1]))
+refused("a class that is not known is named", "sklearn.ensemble._bagging.BaggingRegressor", MaxAbsScaler(),
+        BaggingRegressor(n_estimators=3))
