@@ -26,13 +26,14 @@ struct branch {
         uint16_t column; /* of the feature in a block: its number times PLAN_ROWS */
         uint16_t nan_left;
 };
-_Static_assert(PLAN_COLUMNS_MAX * PLAN_ROWS <= UINT16_MAX, "a column is 16 bits wide");
+_Static_assert(PLAN_COLUMNS_MAX *PLAN_ROWS <= UINT16_MAX, "a column is 16 bits wide");
 _Static_assert(sizeof(struct branch) == 8, "eight branches to a cache line");
 
 struct tree {
-        const struct node *nodes; /* NULL: a complete tree, with the rest */
+        struct node *nodes; /* NULL: a complete tree, with the rest */
+        size_t n;           /* nodes */
         const struct branch *branches;
-        const double *leaves; /* 2^depth */
+        double *leaves; /* 2^depth */
         size_t depth;
 };
 
@@ -295,7 +296,7 @@ static void fill(const struct node *nodes, size_t k, size_t i, size_t levels, st
         }
         if (node->step)
                 branches[i] = (struct branch){ threshold32(node->threshold),
-                                                (uint16_t)(node->feature * PLAN_ROWS), node->nan_left };
+                                               (uint16_t)(node->feature * PLAN_ROWS), node->nan_left };
         fill(nodes, node->left, 2 * i, levels - 1, branches, leaves);
         fill(nodes, node->left + node->step, 2 * i + 1, levels - 1, branches, leaves);
 }
@@ -327,6 +328,7 @@ static int keep(struct plan *plan, struct tree *tree, const struct node *nodes, 
                 return plan_no_memory(e);
         memcpy(copy, nodes, n * sizeof(*copy));
         tree->nodes = copy;
+        tree->n = n;
         return 0;
 }
 
@@ -367,6 +369,25 @@ void forest_cut(struct forest *f, double n_trees)
 {
         if (n_trees < (double)f->n_trees)
                 f->n_trees = (size_t)n_trees;
+}
+
+static double weighed(double leaf, double weight)
+{
+        return (double)((float)leaf * (float)weight);
+}
+
+int forest_weigh(struct forest *f, size_t tree, double weight)
+{
+        struct tree *t = &f->trees[tree];
+
+        if (tree >= f->n_trees)
+                return -ENOENT;
+        for (size_t i = 0; t->nodes && i < t->n; i++)
+                if (!t->nodes[i].step)
+                        t->nodes[i].threshold = weighed(t->nodes[i].threshold, weight);
+        for (size_t i = 0; !t->nodes && i < (size_t)1 << t->depth; i++)
+                t->leaves[i] = weighed(t->leaves[i], weight);
+        return 0;
 }
 
 int forest_finish(struct plan *plan, struct forest *f, double base, enum forest_sum sum, struct err *e)

@@ -32,5 +32,7 @@ int forest_new(struct plan *plan, struct forest **ret, struct err *e);
 int forest_add(struct plan *plan, struct forest *forest, const struct forest_source *tree, struct err *e);
 /* Keep only the first trees. */
 void forest_cut(struct forest *forest, double n_trees);
+/* Multiply the leaves of a tree, as float32. -ENOENT: there is no such tree. */
+int forest_weigh(struct forest *forest, size_t tree, double weight);
 /* The stage that runs all trees. */
 int forest_finish(struct plan *plan, struct forest *forest, double base, enum forest_sum sum, struct err *e);

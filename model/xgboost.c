@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* XGBoost's trees, float32 all through: inputs, comparisons (strictly less goes left), sums in the order of
  * the trees, beginning with the base score. The base score is a text, in the space of the objective's output;
- * files of 1.x have 0.5 when nobody set it, those of 2.x the label's mean, those of 3.x a list of one. */
+ * files of 1.x have 0.5 when nobody set it, those of 2.x the label's mean, those of 3.x a list of one.
+ * Boosters: gbtree; dart, whose trees have weights; gblinear, which has no trees but coefficients. */
 #include "model/xgboost.h"
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "common/num.h"
@@ -36,6 +38,9 @@ struct column {
         size_t n, room;
 };
 
+enum booster { BOOSTER_GBTREE, BOOSTER_DART, BOOSTER_GBLINEAR, BOOSTERS };
+static const char *const booster_names[BOOSTERS] = { "gbtree", "dart", "gblinear" };
+
 enum { LEFT, RIGHT, FEATURE, CONDITION, DEFAULT_LEFT, SPLIT_TYPE, COLUMNS };
 static const char *const column_names[COLUMNS] = { "left_children",    "right_children", "split_indices",
                                                    "split_conditions", "default_left",   "split_type" };
@@ -46,6 +51,8 @@ struct reading {
         struct plan *plan;
         struct forest *forest;
         struct column columns[COLUMNS];
+        struct column weights; /* of dart's trees, or gblinear's coefficients */
+        enum booster booster;
         size_t n_trees;
         double base;
         bool has_objective, has_trees;
@@ -57,6 +64,7 @@ static void reading_done(struct reading *x)
 {
         for (size_t i = 0; i < COLUMNS; i++)
                 free(x->columns[i].v);
+        free(x->weights.v);
 }
 
 static int next(struct reading *x, struct err *e)
@@ -163,10 +171,9 @@ static int column_add(struct column *c, double v, struct err *e)
         return 0;
 }
 
-static int read_column(struct reading *x, size_t which, struct err *e)
+static int read_numbers(struct reading *x, struct column *c, const char *name, struct err *e)
 {
-        struct column *c = &x->columns[which];
-        int r = expect(x, TOKEN_ARRAY, column_names[which], e);
+        int r = expect(x, TOKEN_ARRAY, name, e);
 
         if (r < 0)
                 return r;
@@ -176,8 +183,7 @@ static int read_column(struct reading *x, size_t which, struct err *e)
                 if (token < 0 || token == TOKEN_ARRAY_END)
                         return token < 0 ? token : 0;
                 if (token != TOKEN_NUMBER && token != TOKEN_TRUE && token != TOKEN_FALSE)
-                        return err_set(e, -EBADMSG, "'%s' has something else than numbers",
-                                       column_names[which]);
+                        return err_set(e, -EBADMSG, "'%s' has something else than numbers", name);
                 r = column_add(c, token == TOKEN_NUMBER ? x->t.number : token == TOKEN_TRUE, e);
                 if (r < 0)
                         return r;
@@ -258,7 +264,7 @@ static int add_tree(struct reading *x, struct err *e)
 #define COLUMN_READER(name, which)                                                                           \
         static int name(struct reading *x, struct err *e)                                                    \
         {                                                                                                    \
-                return read_column(x, which, e);                                                             \
+                return read_numbers(x, &x->columns[which], column_names[which], e);                          \
         }
 COLUMN_READER(read_left, LEFT)
 COLUMN_READER(read_right, RIGHT)
@@ -334,10 +340,16 @@ static int read_gbtree_param(struct reading *x, struct err *e)
         return read_members(x, "gbtree_model_param", members, e);
 }
 
+static int read_coefficients(struct reading *x, struct err *e)
+{
+        return read_numbers(x, &x->weights, "weights", e);
+}
+
 static int read_model(struct reading *x, struct err *e)
 {
         static const struct member members[] = { { "trees", read_trees },
                                                  { "gbtree_model_param", read_gbtree_param },
+                                                 { "weights", read_coefficients },
                                                  { 0 } };
 
         return read_members(x, "model", members, e);
@@ -349,16 +361,33 @@ static int read_booster_name(struct reading *x, struct err *e)
 
         if (token < 0)
                 return token;
-        if (token != TOKEN_TEXT || strcmp(x->t.text, "gbtree"))
-                return err_set(e, -ENOTSUP, "booster '%.40s' is not supported",
-                               token == TOKEN_TEXT ? x->t.text : "");
-        return 0;
+        for (size_t i = 0; token == TOKEN_TEXT && i < BOOSTERS; i++)
+                if (!strcmp(x->t.text, booster_names[i])) {
+                        x->booster = (enum booster)i;
+                        return 0;
+                }
+        return err_set(e, -ENOTSUP, "booster '%.40s' is not supported", token == TOKEN_TEXT ? x->t.text : "");
+}
+
+/* Dart has its trees one level further down. */
+static int read_trees_of_dart(struct reading *x, struct err *e)
+{
+        static const struct member members[] = { { "model", read_model }, { 0 } };
+
+        return read_members(x, "gbtree", members, e);
+}
+
+static int read_weight_drop(struct reading *x, struct err *e)
+{
+        return read_numbers(x, &x->weights, "weight_drop", e);
 }
 
 static int read_booster(struct reading *x, struct err *e)
 {
         static const struct member members[] = { { "name", read_booster_name },
                                                  { "model", read_model },
+                                                 { "gbtree", read_trees_of_dart },
+                                                 { "weight_drop", read_weight_drop },
                                                  { 0 } };
 
         return read_members(x, "gradient_booster", members, e);
@@ -484,14 +513,78 @@ static void run_logistic(const struct plan_stage *s, const double *in, double *o
 
 static int check_document(const struct reading *x, struct err *e)
 {
-        if (!x->has_trees || !x->has_objective)
-                return err_set(e, -EBADMSG, "XGBoost model has no %s", x->has_trees ? "objective" : "trees");
+        if (!x->has_trees && x->booster != BOOSTER_GBLINEAR)
+                return err_set(e, -EBADMSG, "XGBoost model has no trees");
+        if (!x->has_objective)
+                return err_set(e, -EBADMSG, "XGBoost model has no objective");
         if (x->n_targets > 1 || x->n_classes > 1)
                 return err_set(e, -ENOTSUP, "XGBoost models with several outputs are not supported");
         if (x->n_features > 0 && (size_t)index_of(x->n_features) != x->plan->columns)
                 return err_set(e, -EBADMSG, "XGBoost model was trained on %g columns, here are %zu",
                                x->n_features, x->plan->columns);
         return 0;
+}
+
+/* a: the coefficients, c: bias and base score. A missing value counts nothing. */
+static void run_gblinear(const struct plan_stage *s, const double *in, double *out, size_t n)
+{
+        for (; n > 0; n--, in += s->n_in, out++) {
+                float sum = (float)s->c;
+
+                for (size_t j = 0; j < s->n_in; j++)
+                        if (!isnan(in[j]))
+                                sum += (float)in[j] * (float)s->a[j];
+                *out = (double)sum;
+        }
+}
+
+/* A coefficient per column, then the bias. */
+static int add_coefficients(struct plan *plan, const struct column *weights, double margin, struct err *e)
+{
+        struct plan_stage *s = NULL;
+        size_t columns = plan->columns;
+        double *copy;
+
+        if (weights->n != columns + 1)
+                return err_set(e, -EBADMSG, "gblinear has %zu weights for %zu columns", weights->n, columns);
+        for (size_t i = 0; i < weights->n; i++)
+                if (!isfinite((float)weights->v[i]))
+                        return err_set(e, -EBADMSG, "gblinear has a weight that is not finite");
+        copy = plan_calloc(plan, columns, sizeof(*copy));
+        if (!copy)
+                return plan_no_memory(e);
+        memcpy(copy, weights->v, columns * sizeof(*copy));
+        (void)snprintf(plan->note, sizeof(plan->note), "%zu coefficients", columns);
+        plan->kind = "XGBoost gblinear";
+        if (plan_add(plan, 1, run_gblinear, &s, e) < 0)
+                return -E2BIG;
+        s->a = copy;
+        s->c = (double)((float)weights->v[columns] + (float)margin);
+        return 0;
+}
+
+static int weigh_trees(struct reading *x, struct err *e)
+{
+        if (x->weights.n != x->n_trees)
+                return err_set(e, -EBADMSG, "dart has %zu weights for %zu trees", x->weights.n, x->n_trees);
+        x->plan->kind = "XGBoost dart";
+        for (size_t i = 0; i < x->n_trees; i++) {
+                if (!isfinite((float)x->weights.v[i]))
+                        return err_set(e, -EBADMSG, "dart has a weight that is not finite");
+                (void)forest_weigh(x->forest, i, x->weights.v[i]); /* the tree is there */
+        }
+        return 0;
+}
+
+static int add_trees(struct reading *x, double margin, struct err *e)
+{
+        int r = x->booster == BOOSTER_DART ? weigh_trees(x, e) : 0;
+
+        if (r < 0)
+                return r;
+        if (x->best_iteration >= 0 && x->parallel >= 1) /* stopped early: those after the best do not count */
+                forest_cut(x->forest, (x->best_iteration + 1) * x->parallel);
+        return forest_finish(x->plan, x->forest, margin, FOREST_FLOAT32, e);
 }
 
 int xgboost_add(struct plan *plan, const void *data, size_t size, struct err *e)
@@ -512,11 +605,9 @@ int xgboost_add(struct plan *plan, const void *data, size_t size, struct err *e)
                 r = check_document(&x, e);
         if (r == 0)
                 r = margin_of(x.link, x.base, &margin, e);
-        if (r < 0)
-                return r;
-        if (x.best_iteration >= 0 && x.parallel >= 1) /* stopped early: those after the best do not count */
-                forest_cut(x.forest, (x.best_iteration + 1) * x.parallel);
-        r = forest_finish(plan, x.forest, margin, FOREST_FLOAT32, e);
+        if (r == 0)
+                r = x.booster == BOOSTER_GBLINEAR ? add_coefficients(plan, &x.weights, margin, e)
+                                                  : add_trees(&x, margin, e);
         if (r < 0 || x.link == LINK_IDENTITY)
                 return r;
         return plan_add(plan, 1, x.link == LINK_EXP ? run_exp : run_logistic, NULL, e);

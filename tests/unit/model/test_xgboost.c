@@ -117,6 +117,10 @@ static void trees_after_the_best_iteration_do_not_count(void **state)
            11);
 }
 
+#define BOOSTER(name, rest)                                                                                  \
+        "{\"learner\": {\"gradient_booster\": {\"name\": \"" name "\", " rest                                \
+        "}, \"objective\": {\"name\": \"reg:squarederror\"}}}"
+
 static void what_cannot_be_evaluated_is_refused_in_words(void **state)
 {
 #define NODE(left, right, feature, type)                                                                     \
@@ -137,8 +141,13 @@ static void what_cannot_be_evaluated_is_refused_in_words(void **state)
                 { DOCUMENT("1", "rank:pairwise", TREE_2, ""), -ENOTSUP, "'rank:pairwise'" },
                 { DOCUMENT("x", "reg:squarederror", TREE_2, ""), -EBADMSG, "base_score" },
                 { DOCUMENT("0", "count:poisson", TREE_2, ""), -EBADMSG, "base_score" },
-                { "{\"learner\": {\"gradient_booster\": {\"name\": \"dart\"}}}", -ENOTSUP, "'dart'" },
-                { "{\"learner\": {\"gradient_booster\": {\"name\": \"gblinear\"}}}", -ENOTSUP, "'gblinear'" },
+                { "{\"learner\": {\"gradient_booster\": {\"name\": \"newer\"}}}", -ENOTSUP, "'newer'" },
+                { BOOSTER("dart", "\"weight_drop\": [1, 2]"), -EBADMSG, "no trees" },
+                { BOOSTER("dart", "\"gbtree\": {\"model\": {\"trees\": []}}, \"weight_drop\": [1]"), -EBADMSG,
+                  "1 weights for 0 trees" },
+                { BOOSTER("gblinear", "\"model\": {\"weights\": [1, 2]}"), -EBADMSG,
+                  "2 weights for 2 columns" },
+                { BOOSTER("gblinear", "\"model\": {\"weights\": [1, 2, 1e60]}"), -EBADMSG, "not finite" },
                 { TREE("[1, -1, -1]", "[2, -1, -1]", "[0, 0, 0]", "[1, 0, 0]"), -ENOTSUP, "categorical" },
                 { TREE("[1, -1, -1]", "[2, -1, -1]", "[2, 0, 0]", "[]"), -EBADMSG, "feature 2 of 2" },
                 { TREE("[1, -1, -1]", "[3, -1, -1]", "[0, 0, 0]", "[]"), -EBADMSG, "child is not there" },
