@@ -20,6 +20,9 @@ static int to_errno(sqlite3 *db, int extended)
 {
         int sys = db ? sqlite3_system_errno(db) : 0;
 
+        /* SQLite does not note it for what fails in a COMMIT; db_exec() made sure that it is not older. */
+        if (extended == SQLITE_IOERR_WRITE && sys <= 0)
+                sys = errno;
         switch (extended & 0xff) {
         case SQLITE_FULL:
                 return -ENOSPC;
@@ -68,6 +71,7 @@ int db_error(sqlite3 *db, struct err *e, const char *what)
 
 int db_exec(sqlite3 *db, const char *sql, struct err *e)
 {
+        errno = 0;
         if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
                 return db_error(db, e, "database");
         return 0;

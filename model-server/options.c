@@ -21,6 +21,13 @@ const struct option options_table[] = {
           "File with one bearer token per line; when set, uploads must carry one of them." },
         { "database.path", OPTION_STRING, AT(database_path), "/var/lib/wattloop/server.db", 0, 0, NULL,
           "SQLite database of samples, training rows and learners." },
+        { "retention.samples", OPTION_DURATION, AT(retention_samples_ms), "30d", 60e3, 3650 * 86400e3, NULL,
+          "How long samples are kept after they were received." },
+        { "retention.rows", OPTION_DURATION, AT(retention_rows_ms), "730d", 60e3, 36500 * 86400e3, NULL,
+          "How long training rows, which are made of them, are kept." },
+        { "retention.size", OPTION_SIZE, AT(retention_size), "8GiB", 0, 1e6 * MIB, NULL,
+          "Largest size of the database: near it the oldest samples go, and then the oldest rows; 0 is no "
+          "limit." },
         { "models.path", OPTION_STRING, AT(models_path), "/var/lib/wattloop/pipelines", 0, 0, NULL,
           "Directory of pipelines: the one published here, and any of Kepler's put beside it." },
         { "pipeline.name", OPTION_STRING, AT(pipeline_name), "wattloop", 0, 0, NULL,

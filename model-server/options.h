@@ -10,6 +10,8 @@ struct options {
         char *database_path;
         char *models_path;
         char *pipeline_name;
+        long long retention_samples_ms, retention_rows_ms;
+        long long retention_size;
         struct string_list provenance;
         long long min_rows;
         long long publish_interval_ms;

@@ -17,7 +17,8 @@
 #include "config/cli.h"
 #include "model-server/serve/publish.h"
 
-#define STATUS_MAX ((size_t)64 << 20)
+#define STATUS_MAX    ((size_t)64 << 20)
+#define TRIM_EVERY_MS 10000
 
 const int server_status_codes[STATUS_CODES] = { 200, 400, 401, 404, 405, 411, 413, 415, 500, 503, 507, 0 };
 
@@ -142,6 +143,8 @@ static int restore(struct server *s, struct err *e)
         if (r == 0)
                 r = store_open(s->options->database_path, &s->store, e);
         if (r == 0)
+                r = store_set_size(s->store, s->retention.bytes, e);
+        if (r == 0)
                 r = import_restore(s->store, s->trainer, s->settings.accepted, e);
         if (r < 0)
                 return r;
@@ -162,6 +165,8 @@ int server_open(struct server *s, const struct options *o, struct err *e)
                 (struct import_settings){ .lines = { (size_t)o->import_plain_bytes, (size_t)o->import_lines },
                                           .line_samples = (size_t)o->line_samples,
                                           .accepted = options_accepted(o) };
+        s->retention = (struct retention){ o->retention_samples_ms, o->retention_rows_ms,
+                                           (uint64_t)o->retention_size };
         (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes */
         s->needs_token = *o->token_file;
         if (sodium_init() < 0)
@@ -216,18 +221,17 @@ static void count_import(struct counters *c, const struct import_counts *n)
                 atomic_fetch_add(&c->intervals[i], n->intervals[i]);
 }
 
-int server_import(struct server *s, const void *data, size_t size, bool gzip, struct import_counts *ret,
-                  struct err *e)
+void server_import(struct server *s, struct upload *const uploads[], size_t n)
 {
-        int r = import_batch(s->store, s->trainer, &s->settings, data, size, gzip, clock_wall_ms(), ret, e);
-
-        if (r < 0) {
-                atomic_fetch_add(&s->counters.imports_refused, 1);
-                return r;
+        import_uploads(s->store, s->trainer, &s->settings, uploads, n, clock_wall_ms());
+        for (size_t i = 0; i < n; i++) {
+                if (uploads[i]->result < 0) {
+                        atomic_fetch_add(&s->counters.imports_refused, 1);
+                        continue;
+                }
+                s->learned |= uploads[i]->counts.learned > 0;
+                count_import(&s->counters, &uploads[i]->counts);
         }
-        s->learned |= ret->learned > 0;
-        count_import(&s->counters, ret);
-        return 0;
 }
 
 /* What the publisher needs from the database. */
@@ -354,7 +358,7 @@ static int publish(struct server *s, struct err *e)
         return 0;
 }
 
-void server_publish_if_due(struct server *s)
+static void publish_if_due(struct server *s)
 {
         uint64_t now_ns = clock_monotonic_ns();
         struct err e;
@@ -376,6 +380,27 @@ void server_publish_if_due(struct server *s)
         s->learned = s->withdraw = false;
 }
 
+static void trim_if_due(struct server *s)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        struct err e;
+        int r;
+
+        if (now_ns < s->trim_ns)
+                return;
+        r = store_trim(s->store, &s->retention, clock_wall_ms(), &e);
+        if (r < 0)
+                (void)log_error(r, "cannot drop old samples: %s", e.text);
+        if (r <= 0) /* else the next slice follows the next jobs */
+                s->trim_ns = now_ns + TRIM_EVERY_MS * NS_PER_MS;
+}
+
+void server_work_if_due(struct server *s)
+{
+        publish_if_due(s);
+        trim_if_due(s);
+}
+
 static uint64_t sum_rows(const uint64_t rows[PROVENANCE_N], unsigned int accepted)
 {
         uint64_t sum = 0;
@@ -394,17 +419,15 @@ struct listing {
 static int list_node(const struct node_info *node, void *arg, struct err *e)
 {
         struct listing *l = arg;
-        uint64_t rows[PROVENANCE_N];
-        int r = store_count_rows(l->server->store, node->node_id, rows, e);
+        unsigned int accepted = l->server->settings.accepted;
 
-        if (r < 0)
-                return r;
-        (void)json_array_append_new(
-                l->nodes, json_pack("{s:s, s:s, s:i, s:I, s:I, s:I}", "node_id", node->node_id, "node_name",
-                                    node->node_name, "node_type", node->node_type, "rows",
-                                    (json_int_t)sum_rows(rows, l->server->settings.accepted), "refused_rows",
-                                    (json_int_t)sum_rows(rows, ~l->server->settings.accepted), "last_seen_ms",
-                                    (json_int_t)node->last_seen_ms));
+        (void)e;
+        (void)json_array_append_new(l->nodes,
+                                    json_pack("{s:s, s:s, s:i, s:I, s:I, s:I}", "node_id", node->node_id,
+                                              "node_name", node->node_name, "node_type", node->node_type,
+                                              "rows", (json_int_t)sum_rows(node->rows, accepted),
+                                              "refused_rows", (json_int_t)sum_rows(node->rows, ~accepted),
+                                              "last_seen_ms", (json_int_t)node->last_seen_ms));
         return 0;
 }
 
@@ -440,7 +463,7 @@ int server_write_status(struct server *s, struct buf *out, struct err *e)
         if (r == 0)
                 r = store_count_samples(s->store, &samples, e);
         if (r == 0)
-                r = store_count_rows(s->store, NULL, rows, e);
+                r = store_count_rows(s->store, rows, e);
         for (int p = 0; r == 0 && p < PROVENANCE_N; p++) {
                 if (s->settings.accepted & 1u << p)
                         (void)json_array_append_new(accepted, json_string(provenance_names[p]));

@@ -39,6 +39,8 @@ struct server {
         int ready; /* components published or tried */
         bool learned, withdraw;
         uint64_t publish_ns; /* monotonic: not again before */
+        struct retention retention;
+        uint64_t trim_ns; /* monotonic: not again before */
 };
 
 /* Opens the database and restores what was learned; reads the pipelines. */
@@ -49,10 +51,9 @@ struct catalog *server_catalog(struct server *server);                        /*
 bool server_token_ok(const struct server *server, const char *authorization); /* NULL: none was sent */
 
 /* Of the worker thread. */
-int server_import(struct server *server, const void *data, size_t size, bool gzip, struct import_counts *ret,
-                  struct err *e);
+void server_import(struct server *server, struct upload *const uploads[], size_t n);
 int server_write_status(struct server *server, struct buf *out, struct err *e);
-void server_publish_if_due(struct server *server);
+void server_work_if_due(struct server *server); /* publishes; drops what is too old */
 
 /* Of any thread. */
 void server_write_metrics(struct server *server, struct buf *out);

@@ -1,48 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "model-server/store.h"
+#include "model-server/store_sql.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "common/db.h"
 #include "common/file.h"
 #include "common/num.h"
 #include "server_sql.h"
 
 #define STORE_APPLICATION_ID 0x574c5356 /* "WLSV" */
 #define STORE_BUSY_MS        5000       /* only backups and people with sqlite3 contend */
-#define FOLD_SERIES_MAX      200000     /* series of an epoch that change in one window */
-
-enum statement {
-        FIND_NODE,
-        ADD_NODE,
-        SEE_NODE,
-        FIND_EPOCH,
-        ADD_EPOCH,
-        SET_EPOCH,
-        SET_NODE_TYPE,
-        FIND_TYPE,
-        COUNT_TYPES,
-        ADD_TYPE,
-        FIND_SERIES,
-        ADD_SERIES,
-        TOUCH_SERIES,
-        ADD_SAMPLE,
-        GRID,
-        WINDOW_SERIES,
-        WINDOW_SAMPLES,
-        ADD_ROW,
-        COUNT_ROW,
-        SAVE_LEARNER,
-        GET_SETTING,
-        SET_SETTING,
-        ADD_SAMPLES_TOTAL,
-        ADD_PUBLICATION,
-        PUBLISHED,
-        STATEMENTS
-};
 
 static const char *const sql[STATEMENTS] = {
         [FIND_NODE] = "SELECT node_name FROM node WHERE node_id = ?1",
@@ -61,40 +28,53 @@ static const char *const sql[STATEMENTS] = {
         [ADD_SERIES] =
                 "INSERT INTO series (epoch_id, labels, name, source, last_ms) VALUES (?1, ?2, ?3, ?4, ?5)",
         [TOUCH_SERIES] = "UPDATE series SET last_ms = ?2 WHERE series_id = ?1",
-        [ADD_SAMPLE] = "INSERT INTO sample (series_id, ts_ms, value) VALUES (?1, ?2, ?3)"
-                       " ON CONFLICT DO NOTHING",
-        /* A renamed node has more than one such series in an epoch. Step by step, so that the cost is that of
-           what is asked for, however much comes after it. */
-        [GRID] = "WITH RECURSIVE grid AS MATERIALIZED (SELECT series_id FROM series WHERE epoch_id = ?1"
-                 "   AND name = 'wattloop_node_measured_seconds_total'),"
-                 " step (ts_ms) AS ("
-                 "   SELECT ifnull((SELECT max((SELECT max(ts_ms) FROM sample s"
-                 "       WHERE s.series_id = grid.series_id AND s.ts_ms < ?2)) FROM grid),"
-                 "     (SELECT min((SELECT min(ts_ms) FROM sample s"
-                 "       WHERE s.series_id = grid.series_id AND s.ts_ms >= ?2)) FROM grid))"
-                 "   UNION ALL SELECT (SELECT min((SELECT min(s.ts_ms) FROM sample s"
-                 "       WHERE s.series_id = grid.series_id AND s.ts_ms > step.ts_ms)) FROM grid)"
-                 "     FROM step WHERE step.ts_ms IS NOT NULL LIMIT ?3)"
-                 " SELECT ts_ms FROM step WHERE ts_ms IS NOT NULL",
+        [GET_CHUNK] = "SELECT data FROM chunk WHERE chunk_id = ?1",
+        [FIND_CHUNK] = "SELECT chunk_id, first_ms, data FROM chunk WHERE series_id = ?1 AND first_ms <= ?2"
+                       " ORDER BY first_ms DESC LIMIT 1",
+        [NEXT_CHUNK] = "SELECT min(first_ms) FROM chunk WHERE series_id = ?1 AND first_ms > ?2",
+        [ADD_CHUNK] = "INSERT INTO chunk (series_id, first_ms, n, data) VALUES (?1, ?2, ?3, ?4)",
+        [SET_CHUNK] = "UPDATE chunk SET n = ?2, data = ?3 WHERE chunk_id = ?1",
+        /* A renamed node has more than one such series in an epoch. */
+        [GRID_SERIES] = "SELECT series_id FROM series WHERE epoch_id = ?1"
+                        " AND name = 'wattloop_node_measured_seconds_total'",
         /* Energy that ended before the window matters too: a unit that is missing makes its meter incomplete.
            Two look-ups, because an OR would read all series that the epoch ever had. */
         [WINDOW_SERIES] = "SELECT series_id, name, source FROM series WHERE epoch_id = ?1"
                           "   AND last_ms >= ?2 AND name <> 'wattloop_node'"
                           " UNION SELECT series_id, name, source FROM series WHERE epoch_id = ?1"
                           "   AND name >= 'kepler_node_' AND name < 'kepler_node`' ORDER BY series_id",
-        [WINDOW_SAMPLES] = "SELECT ts_ms, value FROM sample WHERE series_id = ?1 AND ts_ms <= ?3"
-                           " AND ts_ms >= ifnull((SELECT max(ts_ms) FROM sample WHERE series_id = ?1"
-                           "   AND ts_ms <= ?2), ?2) ORDER BY ts_ms",
+        [WINDOW_CHUNKS] =
+                "SELECT data FROM chunk WHERE series_id = ?1 AND first_ms <= ?3 AND first_ms >="
+                "   ifnull((SELECT max(first_ms) FROM chunk WHERE series_id = ?1 AND first_ms <= ?2), ?2)"
+                " ORDER BY first_ms",
+        [DROP_CHUNKS] = "DELETE FROM chunk WHERE chunk_id IN (SELECT chunk_id FROM chunk WHERE chunk_id <= ?1"
+                        "   ORDER BY chunk_id LIMIT ?2) RETURNING series_id, n",
+        [DROP_SERIES] = "DELETE FROM series WHERE series_id = ?1"
+                        " AND NOT EXISTS (SELECT 1 FROM chunk WHERE chunk.series_id = ?1)",
+        /* The last one stays, so that its number is not given twice. */
+        [DROP_ROWS] = "DELETE FROM row WHERE row_id IN (SELECT row_id FROM row WHERE row_id <= ?1"
+                      "   AND row_id < (SELECT max(row_id) FROM row) ORDER BY row_id LIMIT ?2)"
+                      " RETURNING epoch_id, provenance",
+        [DROP_BATCHES] = "DELETE FROM batch WHERE received_ms <= ?1",
+        [RECEIVED_BEFORE] = "SELECT last_chunk, last_row FROM batch WHERE received_ms <= ?1"
+                            " ORDER BY received_ms DESC, batch_id DESC LIMIT 1",
+        [BEGIN_BATCH] = "INSERT INTO batch (received_ms, name, hash) VALUES (?1, ?2, ?3)",
+        [END_BATCH] = "UPDATE batch SET samples = ?2, rows = ?3,"
+                      "   last_chunk = ifnull((SELECT max(chunk_id) FROM chunk), 0),"
+                      "   last_row = ifnull((SELECT max(row_id) FROM row), 0) WHERE batch_id = ?1",
+        [FORGET_BATCH] = "DELETE FROM batch WHERE batch_id = ?1",
         /* Rows do not overlap, so the first that ends behind our start is the only one that could overlap
            ours. */
         [ADD_ROW] = "INSERT INTO row (epoch_id, provenance, start_ms, end_ms, seconds, node_type, definition,"
-                    "   features, watts)"
-                    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9 WHERE ifnull((SELECT start_ms FROM row"
+                    "   features, watts, batch_id)"
+                    " SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10 WHERE ifnull((SELECT start_ms FROM row"
                     "   WHERE epoch_id = ?1 AND provenance = ?2 AND end_ms > ?3 ORDER BY end_ms LIMIT 1), "
                     "?4) >= ?4",
         [COUNT_ROW] = "INSERT INTO row_count (node_id, provenance, rows)"
                       " SELECT node_id, ?2, 1 FROM epoch WHERE epoch_id = ?1"
                       " ON CONFLICT DO UPDATE SET rows = rows + 1",
+        [UNCOUNT_ROW] = "UPDATE row_count SET rows = rows - 1 WHERE provenance = ?2"
+                        " AND node_id = (SELECT node_id FROM epoch WHERE epoch_id = ?1)",
         [SAVE_LEARNER] =
                 "INSERT OR REPLACE INTO learner (energy_source, output_type, feature_group, node_type,"
                 "   component, provenance, definition, rows, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
@@ -108,12 +88,6 @@ static const char *const sql[STATEMENTS] = {
         [PUBLISHED] = "SELECT min(published_ms) FROM publication WHERE content_id = ?1",
 };
 
-struct store {
-        sqlite3 *db;
-        int lock_fd; /* one server per database: learners live in its memory too */
-        sqlite3_stmt *statements[STATEMENTS];
-};
-
 static int prepare_all(struct store *s, struct err *e)
 {
         int r = 0;
@@ -123,32 +97,53 @@ static int prepare_all(struct store *s, struct err *e)
         return r;
 }
 
-int store_open(const char *path, struct store **ret, struct err *e)
+static int lock_database(struct store *s, const char *path, struct err *e)
 {
-        const struct db_migrations migrations = { server_migrations, (int)ARRAY_SIZE(server_migrations),
-                                                  STORE_APPLICATION_ID };
-        CLEANUP(store_closep) struct store *s = calloc(1, sizeof(*s));
         char lock[4096];
         int r;
 
-        if (!s)
-                return err_set(e, -ENOMEM, "out of memory");
-        s->lock_fd = -1;
         if (snprintf(lock, sizeof(lock), "%s.lock", path) >= (int)sizeof(lock))
                 return err_set(e, -ENAMETOOLONG, "database '%.100s…': name too long", path);
         r = file_lock(lock, &s->lock_fd, e);
         if (r == -EWOULDBLOCK)
                 return err_set(e, r, "database '%s' is in use by another model server", path);
-        if (r < 0)
-                return r;
+        return r;
+}
 
-        r = db_open(path, DB_OWNER, &migrations, STORE_BUSY_MS, &s->db, NULL, e);
+static int open_store(const char *path, enum db_mode mode, struct store **ret, struct err *e)
+{
+        const struct db_migrations migrations = { server_migrations, (int)ARRAY_SIZE(server_migrations),
+                                                  STORE_APPLICATION_ID };
+        CLEANUP(store_closep) struct store *s = calloc(1, sizeof(*s));
+        int r;
+
+        if (!s)
+                return err_set(e, -ENOMEM, "out of memory");
+        s->lock_fd = -1;
+        s->series = calloc(mode == DB_OWNER ? SERIES_SLOTS : 1, sizeof(*s->series));
+        if (!s->series)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = mode == DB_OWNER ? lock_database(s, path, e) : 0;
+        if (r == 0)
+                r = db_open(path, mode, &migrations, STORE_BUSY_MS, &s->db, NULL, e);
         if (r == 0)
                 r = prepare_all(s, e);
+        if (r == 0 && mode == DB_OWNER)
+                r = store_move_samples(s, e);
         if (r < 0)
                 return r;
         *ret = TAKE(s);
         return 0;
+}
+
+int store_open(const char *path, struct store **ret, struct err *e)
+{
+        return open_store(path, DB_OWNER, ret, e);
+}
+
+int store_open_reader(const char *path, struct store **ret, struct err *e)
+{
+        return open_store(path, DB_READ_ONLY, ret, e);
 }
 
 void store_close(struct store *s)
@@ -160,6 +155,8 @@ void store_close(struct store *s)
         db_close(s->db);
         if (s->lock_fd >= 0)
                 close(s->lock_fd);
+        free(s->series);
+        free(s->scratch);
         free(s);
 }
 
@@ -175,42 +172,11 @@ int store_commit(struct store *s, struct err *e)
 
 void store_rollback(struct store *s)
 {
+        store_forget_series(s);
         /* Some errors (a full disk) have rolled back already. */
         if (!sqlite3_get_autocommit(s->db))
                 (void)sqlite3_exec(s->db, "ROLLBACK", NULL, NULL, NULL);
 }
-
-/* Binding fails only for want of memory; the step then fails with its own words or stores NULL in a NOT NULL.
- */
-static void bind_text(sqlite3_stmt *stmt, int i, const char *text)
-{
-        (void)sqlite3_bind_text(stmt, i, text, -1, SQLITE_STATIC);
-}
-
-static void bind_int(sqlite3_stmt *stmt, int i, int64_t v)
-{
-        (void)sqlite3_bind_int64(stmt, i, v);
-}
-
-static void bind_double(sqlite3_stmt *stmt, int i, double v)
-{
-        (void)sqlite3_bind_double(stmt, i, v);
-}
-
-static const char *column_text(sqlite3_stmt *stmt, int i)
-{
-        const unsigned char *text = sqlite3_column_text(stmt, i);
-
-        return text ? (const char *)text : "";
-}
-
-static void reset_statement(sqlite3_stmt **stmt)
-{
-        (void)sqlite3_reset(*stmt); /* repeats the step's own code */
-        (void)sqlite3_clear_bindings(*stmt);
-}
-/* A prepared statement for the length of a block. */
-#define STATEMENT(store, id) CLEANUP(reset_statement) sqlite3_stmt *stmt = (store)->statements[id]
 
 static int see_node(struct store *s, const char *node_id, const char *node_name, int64_t now_ms,
                     struct err *e)
@@ -322,145 +288,33 @@ int store_set_epoch(struct store *s, const struct epoch *epoch, struct err *e)
         return db_run(stmt, e);
 }
 
-static int touch_series(struct store *s, int64_t series_id, int64_t last_ms, struct err *e)
+int store_begin_batch(struct store *s, int64_t received_ms, const char *name, const unsigned char hash[32],
+                      int64_t *ret_id, struct err *e)
 {
-        STATEMENT(s, TOUCH_SERIES);
-
-        bind_int(stmt, 1, series_id);
-        bind_int(stmt, 2, last_ms);
-        return db_run(stmt, e);
-}
-
-int store_series(struct store *s, int64_t epoch_id, const struct batch_line *line, int64_t *ret_id,
-                 struct err *e)
-{
-        int64_t last_ms = 0, known_ms = 0;
+        STATEMENT(s, BEGIN_BATCH);
         int r;
 
-        for (size_t i = 0; i < line->n; i++)
-                last_ms = line->samples[i].ts_ms > last_ms ? line->samples[i].ts_ms : last_ms;
-        {
-                STATEMENT(s, FIND_SERIES);
-                bind_text(stmt, 1, line->labels);
-                r = db_step(stmt, e);
-                if (r > 0) {
-                        *ret_id = sqlite3_column_int64(stmt, 0);
-                        known_ms = sqlite3_column_int64(stmt, 1);
-                }
-        }
-        if (r < 0)
-                return r;
-        if (r > 0)
-                return last_ms > known_ms ? touch_series(s, *ret_id, last_ms, e) : 0;
-
-        STATEMENT(s, ADD_SERIES);
-        bind_int(stmt, 1, epoch_id);
-        bind_text(stmt, 2, line->labels);
-        bind_text(stmt, 3, line->name);
-        bind_text(stmt, 4, line->source);
-        bind_int(stmt, 5, last_ms);
+        bind_int(stmt, 1, received_ms);
+        bind_text(stmt, 2, name);
+        bind_blob(stmt, 3, hash, 32);
         r = db_run(stmt, e);
         *ret_id = sqlite3_last_insert_rowid(s->db);
         return r;
 }
 
-int store_add_sample(struct store *s, int64_t series_id, const struct sample *sample, struct err *e)
+int store_end_batch(struct store *s, int64_t batch_id, uint64_t samples, uint64_t rows, struct err *e)
 {
-        STATEMENT(s, ADD_SAMPLE);
-        int r;
+        STATEMENT(s, samples || rows ? END_BATCH : FORGET_BATCH);
 
-        bind_int(stmt, 1, series_id);
-        bind_int(stmt, 2, sample->ts_ms);
-        bind_double(stmt, 3, sample->value);
-        r = db_run(stmt, e);
-        return r < 0 ? r : sqlite3_changes(s->db);
-}
-
-int store_grid(struct store *s, int64_t epoch_id, int64_t from_ms, size_t max, int64_t *ret, struct err *e)
-{
-        STATEMENT(s, GRID);
-        int n = 0, r;
-
-        bind_int(stmt, 1, epoch_id);
-        bind_int(stmt, 2, from_ms);
-        bind_int(stmt, 3, (int64_t)max);
-        while ((r = db_step(stmt, e)) > 0)
-                ret[n++] = sqlite3_column_int64(stmt, 0);
-        return r < 0 ? r : n;
-}
-
-static int load_samples(struct store *s, int64_t series_id, int64_t from_ms, int64_t to_ms,
-                        struct fold_series *series, struct err *e)
-{
-        STATEMENT(s, WINDOW_SAMPLES);
-        size_t cap = 0;
-        int r;
-
-        bind_int(stmt, 1, series_id);
-        bind_int(stmt, 2, from_ms);
-        bind_int(stmt, 3, to_ms);
-        while ((r = db_step(stmt, e)) > 0) {
-                if (series->n == cap) {
-                        struct sample *samples;
-
-                        cap = cap ? 2 * cap : 16;
-                        samples = realloc(series->samples, cap * sizeof(*samples));
-                        if (!samples)
-                                return err_set(e, -ENOMEM, "out of memory");
-                        series->samples = samples;
-                }
-                series->samples[series->n++] =
-                        (struct sample){ sqlite3_column_int64(stmt, 0), sqlite3_column_double(stmt, 1) };
+        bind_int(stmt, 1, batch_id);
+        if (samples || rows) {
+                bind_int(stmt, 2, (int64_t)samples);
+                bind_int(stmt, 3, (int64_t)rows);
         }
-        return r;
+        return db_run(stmt, e);
 }
 
-static int add_window_series(struct store *s, sqlite3_stmt *row, int64_t from_ms, int64_t to_ms,
-                             struct fold_input *in, size_t *cap, struct err *e)
-{
-        struct fold_series *series;
-        int r;
-
-        if (in->n == FOLD_SERIES_MAX)
-                return err_set(e, -E2BIG, "more than %d series of a node in one batch", FOLD_SERIES_MAX);
-        if (in->n == *cap) {
-                *cap = *cap ? 2 * *cap : 64;
-                series = realloc(in->series, *cap * sizeof(*series));
-                if (!series)
-                        return err_set(e, -ENOMEM, "out of memory");
-                in->series = series;
-        }
-        series = &in->series[in->n];
-        *series = (struct fold_series){ .class = series_classify(column_text(row, 1), column_text(row, 2)) };
-        (void)snprintf(series->source, sizeof(series->source), "%s", column_text(row, 2));
-        in->n++;
-        r = load_samples(s, sqlite3_column_int64(row, 0), from_ms, to_ms, series, e);
-        if (r == 0 && !series->n)
-                in->n--; /* begins later */
-        return r;
-}
-
-int store_window(struct store *s, int64_t epoch_id, int64_t from_ms, int64_t to_ms, struct fold_input *ret,
-                 struct err *e)
-{
-        STATEMENT(s, WINDOW_SERIES);
-        size_t cap = 0;
-        int r;
-
-        *ret = (struct fold_input){ 0 };
-        bind_int(stmt, 1, epoch_id);
-        bind_int(stmt, 2, from_ms);
-        while ((r = db_step(stmt, e)) > 0) {
-                r = add_window_series(s, stmt, from_ms, to_ms, ret, &cap, e);
-                if (r < 0)
-                        break;
-        }
-        if (r < 0)
-                fold_input_done(ret);
-        return r;
-}
-
-int store_add_row(struct store *s, int64_t epoch_id, const struct row *row, struct err *e)
+int store_add_row(struct store *s, int64_t epoch_id, int64_t batch_id, const struct row *row, struct err *e)
 {
         CLEANUP(buf_done) struct buf features_text = { 0 }, watts_text = { 0 };
         int r;
@@ -480,6 +334,7 @@ int store_add_row(struct store *s, int64_t epoch_id, const struct row *row, stru
                 bind_text(stmt, 7, row->definition);
                 bind_text(stmt, 8, features_text.data);
                 bind_text(stmt, 9, watts_text.data);
+                bind_int(stmt, 10, batch_id);
                 r = db_run(stmt, e);
                 if (r < 0 || !sqlite3_changes(s->db))
                         return r;
@@ -491,9 +346,10 @@ int store_add_row(struct store *s, int64_t epoch_id, const struct row *row, stru
         return r < 0 ? r : 1;
 }
 
-static int read_row(sqlite3_stmt *stmt, struct row *row, struct err *e)
+static int read_row(sqlite3_stmt *stmt, struct stored_row *ret, struct err *e)
 {
         int provenance = provenance_find(column_text(stmt, 0));
+        struct row *row = &ret->row;
 
         if (provenance < 0)
                 return err_set(e, -EBADMSG, "row of provenance '%.32s'", column_text(stmt, 0));
@@ -503,24 +359,52 @@ static int read_row(sqlite3_stmt *stmt, struct row *row, struct err *e)
                              .seconds = sqlite3_column_double(stmt, 3),
                              .node_type = sqlite3_column_int(stmt, 4) };
         (void)snprintf(row->definition, sizeof(row->definition), "%s", column_text(stmt, 5));
+        ret->row_id = sqlite3_column_int64(stmt, 8);
+        ret->epoch_id = sqlite3_column_int64(stmt, 9);
+        ret->batch_id = sqlite3_column_int64(stmt, 10);
+        ret->node_id = column_text(stmt, 11);
         return row_read(column_text(stmt, 6), column_text(stmt, 7), row, e);
 }
 
-int store_each_row(struct store *s, int (*fn)(const struct row *row, void *arg, struct err *e), void *arg,
-                   struct err *e)
+int store_each_row(struct store *s, int64_t after_row_id, store_row_fn fn, void *arg, struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
-        struct row row;
+        struct stored_row row;
         int r;
 
-        r = db_prepare(s->db,
-                       "SELECT provenance, start_ms, end_ms, seconds, node_type, definition, features, watts"
-                       " FROM row ORDER BY row_id",
-                       &stmt, e);
+        r = db_prepare(
+                s->db,
+                "SELECT provenance, start_ms, end_ms, seconds, row.node_type, row.definition, features,"
+                " watts, row_id, epoch_id, batch_id, node_id FROM row JOIN epoch USING (epoch_id)"
+                " WHERE row_id > ?1 ORDER BY row_id",
+                &stmt, e);
+        if (r == 0)
+                bind_int(stmt, 1, after_row_id);
         while (r == 0 && (r = db_step(stmt, e)) > 0) {
                 r = read_row(stmt, &row, e);
                 if (r == 0)
                         r = fn(&row, arg, e);
+        }
+        return r;
+}
+
+int store_each_batch(struct store *s, store_batch_fn fn, void *arg, struct err *e)
+{
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
+        int r = db_prepare(s->db,
+                           "SELECT batch_id, received_ms, name, hash, samples, rows FROM batch"
+                           " ORDER BY batch_id",
+                           &stmt, e);
+
+        while (r == 0 && (r = db_step(stmt, e)) > 0) {
+                struct stored_batch b = { sqlite3_column_int64(stmt, 0),
+                                          sqlite3_column_int64(stmt, 1),
+                                          column_text(stmt, 2),
+                                          sqlite3_column_blob(stmt, 3),
+                                          (uint64_t)sqlite3_column_int64(stmt, 4),
+                                          (uint64_t)sqlite3_column_int64(stmt, 5) };
+
+                r = fn(&b, arg, e);
         }
         return r;
 }
@@ -611,11 +495,11 @@ int store_set_setting(struct store *s, const char *name, const char *value, stru
         return db_run(stmt, e);
 }
 
-int store_add_samples_total(struct store *s, uint64_t n, struct err *e)
+int store_add_samples_total(struct store *s, int64_t n, struct err *e)
 {
         STATEMENT(s, ADD_SAMPLES_TOTAL);
 
-        bind_int(stmt, 1, (int64_t)n);
+        bind_int(stmt, 1, n);
         return db_run(stmt, e);
 }
 
@@ -673,31 +557,35 @@ int store_each_node(struct store *s, int (*fn)(const struct node_info *node, voi
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
         int r;
 
-        r = db_prepare(
-                s->db,
-                "SELECT node_id, node_name, ifnull(node_type, -1), last_seen_ms FROM node ORDER BY node_id",
-                &stmt, e);
+        r = db_prepare(s->db,
+                       "SELECT node_id, node_name, ifnull(node_type, -1), last_seen_ms,"
+                       " sum(rows) FILTER (WHERE provenance = 'measured'),"
+                       " sum(rows) FILTER (WHERE provenance = 'simulated'),"
+                       " sum(rows) FILTER (WHERE provenance = 'virtual')"
+                       " FROM node LEFT JOIN row_count USING (node_id) GROUP BY node_id ORDER BY node_id",
+                       &stmt, e);
         while (r == 0 && (r = db_step(stmt, e)) > 0) {
-                struct node_info node = { column_text(stmt, 0), column_text(stmt, 1),
-                                          sqlite3_column_int(stmt, 2), sqlite3_column_int64(stmt, 3) };
+                struct node_info node = { column_text(stmt, 0),
+                                          column_text(stmt, 1),
+                                          sqlite3_column_int(stmt, 2),
+                                          sqlite3_column_int64(stmt, 3),
+                                          { 0 } };
 
+                node.rows[PROVENANCE_MEASURED] = (uint64_t)sqlite3_column_int64(stmt, 4);
+                node.rows[PROVENANCE_SIMULATED] = (uint64_t)sqlite3_column_int64(stmt, 5);
+                node.rows[PROVENANCE_VIRTUAL] = (uint64_t)sqlite3_column_int64(stmt, 6);
                 r = fn(&node, arg, e);
         }
         return r;
 }
 
-int store_count_rows(struct store *s, const char *node_id, uint64_t ret[PROVENANCE_N], struct err *e)
+int store_count_rows(struct store *s, uint64_t ret[PROVENANCE_N], struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
         int r;
 
         memset(ret, 0, PROVENANCE_N * sizeof(*ret));
-        r = db_prepare(s->db,
-                       "SELECT provenance, sum(rows) FROM row_count WHERE ?1 IS NULL OR node_id = ?1"
-                       " GROUP BY provenance",
-                       &stmt, e);
-        if (r == 0 && node_id)
-                bind_text(stmt, 1, node_id);
+        r = db_prepare(s->db, "SELECT provenance, sum(rows) FROM row_count GROUP BY provenance", &stmt, e);
         while (r == 0 && (r = db_step(stmt, e)) > 0) {
                 int provenance = provenance_find(column_text(stmt, 0));
 

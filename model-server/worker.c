@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#define TICK_MS 200 /* how late a publication may be when no job comes */
+#define TICK_MS 200 /* how late what is due may be when no job comes */
 
 struct worker {
         struct server *server;
@@ -28,40 +28,42 @@ static struct timespec tick_from_now(void)
         return t;
 }
 
-/* The next job; NULL: none came for a tick, or (*ret_stop) none will. */
-static struct job *take(struct worker *w, bool *ret_stop)
+/* The next jobs that run together. Returns how many; 0: none came for a tick, or (*ret_stop) none will. */
+static size_t take(struct worker *w, struct job *ret[JOBS_TOGETHER_MAX], bool *ret_stop)
 {
         struct timespec until = tick_from_now();
-        struct job *job;
+        size_t n = 0;
         int r = 0;
 
         (void)pthread_mutex_lock(&w->lock);
         while (!w->first && !w->stopping && r == 0)
                 r = pthread_cond_timedwait(&w->wake, &w->lock, &until);
-        job = w->first;
-        if (job) {
-                w->first = job->next;
-                if (!w->first)
-                        w->last = &w->first;
+        while (w->first && n < JOBS_TOGETHER_MAX &&
+               (!n || (ret[0]->together && w->first->together && w->first->run == ret[0]->run))) {
+                ret[n++] = w->first;
+                w->first = w->first->next;
         }
-        *ret_stop = !job && w->stopping;
+        if (!w->first)
+                w->last = &w->first;
+        *ret_stop = !n && w->stopping;
         (void)pthread_mutex_unlock(&w->lock);
-        return job;
+        return n;
 }
 
 static void *run(void *arg)
 {
+        struct job *jobs[JOBS_TOGETHER_MAX];
         struct worker *w = arg;
         bool stop = false;
 
         while (!stop) {
-                struct job *job = take(w, &stop);
+                size_t n = take(w, jobs, &stop);
 
-                if (job) {
-                        job->run(job);
-                        job->done(job);
-                }
-                server_publish_if_due(w->server);
+                if (n)
+                        jobs[0]->run(jobs, n);
+                for (size_t i = 0; i < n; i++)
+                        jobs[i]->done(jobs[i]);
+                server_work_if_due(w->server);
         }
         return NULL;
 }

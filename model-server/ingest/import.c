@@ -21,7 +21,7 @@ struct import {
         struct store *store;
         struct trainer *trainer;
         const struct import_settings *settings;
-        int64_t now_ms;
+        int64_t now_ms, batch_id;
         struct touched *touched; /* owned */
         size_t touched_n;
         struct touched *folding;
@@ -99,21 +99,18 @@ static int note_node(struct import *im, const struct batch_line *line, struct to
 
 static int add_samples(struct import *im, const struct batch_line *line, struct touched *t, struct err *e)
 {
-        int64_t series_id;
+        int64_t series_id, first_ms;
         int r = store_series(im->store, t->epoch.epoch_id, line, &series_id, e);
 
-        for (size_t i = 0; r == 0 && i < line->n; i++) {
-                r = store_add_sample(im->store, series_id, &line->samples[i], e);
-                if (r == 0) {
-                        im->counts.duplicate++;
-                } else if (r > 0) {
-                        im->counts.added++;
-                        if (line->samples[i].ts_ms < t->first_new_ms)
-                                t->first_new_ms = line->samples[i].ts_ms;
-                        r = 0;
-                }
-        }
-        return from_store(r);
+        if (r == 0)
+                r = store_add_samples(im->store, series_id, line->samples, line->n, &first_ms, e);
+        if (r < 0)
+                return from_store(r);
+        im->counts.added += (uint64_t)r;
+        im->counts.duplicate += line->n - (uint64_t)r;
+        if (r > 0 && first_ms < t->first_new_ms)
+                t->first_new_ms = first_ms;
+        return 0;
 }
 
 static int add_line(struct import *im, const struct batch_line *line, struct err *e)
@@ -158,7 +155,7 @@ static int on_row(const struct row *folded, void *arg, struct err *e)
 
         row.node_type = im->folding->epoch.node_type;
         memcpy(row.definition, im->folding->epoch.definition, sizeof(row.definition));
-        r = store_add_row(im->store, im->folding->epoch.epoch_id, &row, e);
+        r = store_add_row(im->store, im->folding->epoch.epoch_id, im->batch_id, &row, e);
         if (r <= 0)
                 return r;
         im->counts.rows++;
@@ -201,18 +198,22 @@ static int save_learner(struct learner_key key, const struct learned *learned, v
         return store_save_learner(arg, key, learned, e);
 }
 
-static int import_all(struct import *im, const void *data, size_t size, bool gzip, struct err *e)
+/* Within a transaction. */
+static int import_one(struct import *im, struct upload *u, struct err *e)
 {
-        int r = lines_read(data, size, gzip, &im->settings->lines, on_line, im, e);
+        int r = from_store(store_begin_batch(im->store, im->now_ms, u->name, u->hash, &im->batch_id, e));
 
+        if (r == 0)
+                r = lines_read(u->data, u->size, u->gzip, &im->settings->lines, on_line, im, e);
         if (r < 0)
                 return r;
         for (size_t i = 0; r == 0 && i < im->touched_n; i++)
                 r = fold_epoch(im, &im->touched[i], e);
         if (r == 0)
-                r = trainer_each(im->trainer, true, save_learner, im->store, e);
-        if (r == 0)
-                r = store_add_samples_total(im->store, im->counts.added, e);
+                r = store_end_batch(im->store, im->batch_id, im->counts.added, im->counts.rows, e);
+        if (r == 0 && im->counts.added)
+                r = store_add_samples_total(im->store, (int64_t)im->counts.added, e);
+        u->counts = im->counts;
         return from_store(r);
 }
 
@@ -230,20 +231,35 @@ static int finish(struct store *store, struct trainer *trainer, int r, struct er
         return 0;
 }
 
-int import_batch(struct store *store, struct trainer *trainer, const struct import_settings *settings,
-                 const void *data, size_t size, bool gzip, int64_t now_ms, struct import_counts *ret,
-                 struct err *e)
+/* All of them in one transaction: 0 when all are durable, else nothing happened. */
+static int import_together(struct import *like, struct upload *const uploads[], size_t n, struct err *e)
 {
-        CLEANUP(import_done)
-        struct import im = { .store = store, .trainer = trainer, .settings = settings, .now_ms = now_ms };
-        int r = from_store(store_begin(store, e));
+        int r = from_store(store_begin(like->store, e));
 
         if (r < 0)
                 return r;
-        r = finish(store, trainer, import_all(&im, data, size, gzip, e), e);
+        for (size_t i = 0; r == 0 && i < n; i++) {
+                CLEANUP(import_done) struct import im = *like;
+
+                r = import_one(&im, uploads[i], e);
+        }
         if (r == 0)
-                *ret = im.counts;
-        return r;
+                r = from_store(trainer_each(like->trainer, true, save_learner, like->store, e));
+        return finish(like->store, like->trainer, r, e);
+}
+
+void import_uploads(struct store *store, struct trainer *trainer, const struct import_settings *settings,
+                    struct upload *const uploads[], size_t n, int64_t now_ms)
+{
+        struct import like = { .store = store, .trainer = trainer, .settings = settings, .now_ms = now_ms };
+        bool together;
+
+        for (size_t i = 0; i < n; i++)
+                uploads[i]->result = 0;
+        together = n > 1 && import_together(&like, uploads, n, NULL) == 0;
+        /* One that is bad must not take the others with it: then each by itself. */
+        for (size_t i = 0; i < n && !together; i++)
+                uploads[i]->result = import_together(&like, &uploads[i], 1, &uploads[i]->e);
 }
 
 struct relearn {
@@ -251,11 +267,11 @@ struct relearn {
         unsigned int accepted;
 };
 
-static int relearn_row(const struct row *row, void *arg, struct err *e)
+static int relearn_row(const struct stored_row *stored, void *arg, struct err *e)
 {
         const struct relearn *re = arg;
 
-        return re->accepted & 1u << row->provenance ? trainer_learn(re->trainer, row, e) : 0;
+        return re->accepted & 1u << stored->row.provenance ? trainer_learn(re->trainer, &stored->row, e) : 0;
 }
 
 static int relearn_all(struct store *store, struct trainer *trainer, unsigned int accepted, const char *words,
@@ -265,7 +281,7 @@ static int relearn_all(struct store *store, struct trainer *trainer, unsigned in
         int r = store_clear_learners(store, e);
 
         if (r == 0)
-                r = store_each_row(store, relearn_row, &re, e);
+                r = store_each_row(store, 0, relearn_row, &re, e);
         if (r == 0)
                 r = trainer_each(trainer, true, save_learner, store, e);
         if (r == 0)

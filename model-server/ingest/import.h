@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One batch, one transaction: lines -> samples -> rows -> learners. All of it is durable or none of it
- * happened, so there is nothing that a restart would have to catch up with. */
+/* Batches: lines -> samples -> rows -> learners. All of a batch is durable or none of it happened, so there
+ * is nothing that a restart would have to catch up with. Batches that wait at the same time share a
+ * transaction, and so the wait for the disk. */
 #pragma once
 
 #include "model-server/ingest/lines.h"
@@ -21,11 +22,20 @@ struct import_counts {
         uint64_t intervals[FOLD_VERDICTS]; /* looked at */
 };
 
-/* -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC disk full, -EIO bad database: nothing is stored. On
- * success the batch is durable. */
-int import_batch(struct store *store, struct trainer *trainer, const struct import_settings *settings,
-                 const void *data, size_t size, bool gzip, int64_t now_ms, struct import_counts *ret,
-                 struct err *e);
+/* One batch: what came, and what became of it. */
+struct upload {
+        const void *data;
+        size_t size;
+        bool gzip;
+        const char *name;       /* for the record; "" */
+        unsigned char hash[32]; /* SHA-256 of data */
+        int result;   /* 0 durable; or -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC disk full,
+                         -EIO bad database: nothing of it is stored */
+        struct err e; /* the words, when it is not 0 */
+        struct import_counts counts;
+};
+void import_uploads(struct store *store, struct trainer *trainer, const struct import_settings *settings,
+                    struct upload *const uploads[], size_t n, int64_t now_ms);
 
 /* At start: load the learners, or learn all stored rows again when the accepted provenances or the states'
  * version changed, or a state is damaged. Returns 1 when it learned again. */

@@ -261,31 +261,58 @@ static void reply_import_failed(struct reply *reply, const char *batch, int r, c
                 log_warning("batch '%.128s' is refused: %s", batch, words);
 }
 
-static void handle_import(struct server *s, const struct call *call, struct reply *reply)
+/* Takes the upload apart; false with the reply made. */
+static bool read_upload(const struct call *call, struct upload *ret, struct reply *reply)
 {
         const char *encoding = call->header(call, "Content-Encoding"),
-                   *batch = call->header(call, "Wattloop-Batch");
-        struct import_counts n;
-        bool gzip = encoding && !strcasecmp(encoding, "gzip");
-        struct err e;
-        int r;
+                   *name = call->header(call, "Wattloop-Batch");
 
-        if (encoding && !gzip && strcasecmp(encoding, "identity") != 0) {
+        *ret = (struct upload){ .data = call->body ? call->body : "",
+                                .size = call->size,
+                                .gzip = encoding && !strcasecmp(encoding, "gzip"),
+                                .name = name ? name : "" };
+        if (encoding && !ret->gzip && strcasecmp(encoding, "identity") != 0) {
                 reply_error(reply, 415, "Content-Encoding '%.64s' is neither gzip nor identity", encoding);
+                return false;
+        }
+        (void)crypto_hash_sha256(ret->hash, ret->data, ret->size);
+        return true;
+}
+
+static void reply_upload(const struct upload *u, struct reply *reply)
+{
+        const struct import_counts *n = &u->counts;
+
+        if (u->result < 0) {
+                reply_import_failed(reply, *u->name ? u->name : "(unnamed)", u->result, u->e.text);
                 return;
         }
-        batch = batch ? batch : "(unnamed)";
-        r = server_import(s, call->body ? call->body : "", call->size, gzip, &n, &e);
-        if (r < 0) {
-                reply_import_failed(reply, batch, r, e.text);
-                return;
-        }
-        log_debug("batch '%.128s': %llu samples, %llu new, %llu rows", batch, (unsigned long long)n.samples,
-                  (unsigned long long)n.added, (unsigned long long)n.rows);
+        log_debug("batch '%.128s': %llu samples, %llu new, %llu rows", u->name,
+                  (unsigned long long)n->samples, (unsigned long long)n->added, (unsigned long long)n->rows);
         (void)buf_printf(&reply->body,
                          "{\"samples\": %llu, \"new\": %llu, \"duplicate\": %llu, \"ignored\": %llu}",
-                         (unsigned long long)n.samples, (unsigned long long)n.added,
-                         (unsigned long long)n.duplicate, (unsigned long long)n.ignored);
+                         (unsigned long long)n->samples, (unsigned long long)n->added,
+                         (unsigned long long)n->duplicate, (unsigned long long)n->ignored);
+}
+
+static void handle_imports(struct server *s, const struct call *const calls[], struct reply *const replies[],
+                           size_t n)
+{
+        CLEANUP(freep) struct upload *uploads = calloc(n, sizeof(*uploads));
+        CLEANUP(freep) struct upload **good = calloc(n, sizeof(struct upload *));
+        size_t good_n = 0;
+
+        for (size_t i = 0; i < n; i++) {
+                if (!uploads || !good)
+                        reply_import_failed(replies[i], "(any)", -ENOMEM, "out of memory");
+                else if (read_upload(calls[i], &uploads[i], replies[i]))
+                        good[good_n++] = &uploads[i];
+        }
+        if (!good_n)
+                return;
+        server_import(s, good, good_n);
+        for (size_t i = 0; i < good_n; i++)
+                reply_upload(good[i], replies[good[i] - uploads]);
 }
 
 static void handle_status(struct server *s, const struct call *call, struct reply *reply)
@@ -319,12 +346,12 @@ static void handle_health(struct server *s, const struct call *call, struct repl
 #define ALLOW_POST "OPTIONS, POST"
 
 static const struct route routes[] = {
-        { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model },
-        { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models },
-        { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, handle_import },
-        { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status },
-        { "/metrics", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_metrics },
-        { "/healthz", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_health },
+        { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model, NULL },
+        { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models, NULL },
+        { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports },
+        { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL },
+        { "/metrics", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_metrics, NULL },
+        { "/healthz", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_health, NULL },
 };
 
 const struct route *route_find(const char *method, const char *path, struct reply *reply)

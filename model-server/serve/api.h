@@ -38,6 +38,9 @@ struct route {
         bool needs_token;
         bool worker; /* touches the database: runs on the worker's thread */
         void (*handle)(struct server *server, const struct call *call, struct reply *reply);
+        /* Instead: all that wait at a time, on the worker. */
+        void (*handle_all)(struct server *server, const struct call *const calls[],
+                           struct reply *const replies[], size_t n);
 };
 /* NULL with a 404 or 405 (or the answer to OPTIONS) in the reply. */
 const struct route *route_find(const char *method, const char *path, struct reply *reply);

@@ -173,11 +173,20 @@ static enum MHD_Result send_reply(struct exchange *x)
         return r;
 }
 
-static void run_on_worker(struct job *job)
+static void run_on_worker(struct job *const jobs[], size_t n)
 {
-        struct exchange *x = (struct exchange *)job;
+        const struct call *calls[JOBS_TOGETHER_MAX];
+        struct reply *replies[JOBS_TOGETHER_MAX];
+        struct exchange *x = (struct exchange *)jobs[0];
 
-        x->route->handle(x->httpd->server, &x->call, &x->reply);
+        for (size_t i = 0; i < n; i++) {
+                calls[i] = &((struct exchange *)jobs[i])->call;
+                replies[i] = &((struct exchange *)jobs[i])->reply;
+        }
+        if (x->route->handle_all)
+                x->route->handle_all(x->httpd->server, calls, replies, n);
+        else
+                x->route->handle(x->httpd->server, calls[0], replies[0]);
 }
 
 static void release_slot(struct exchange *x)
@@ -249,7 +258,7 @@ static enum MHD_Result begin(struct httpd *h, struct MHD_Connection *connection,
         *context = x;
         x->httpd = h;
         x->connection = connection;
-        x->job = (struct job){ run_on_worker, resume, NULL };
+        x->job = (struct job){ .run = run_on_worker, .done = resume };
         x->call = (struct call){
                 .method = method, .path = path, .header = call_header, .query = call_query, .arg = connection
         };
@@ -287,6 +296,7 @@ static enum MHD_Result finish(struct exchange *x)
                 return send_reply(x);
         }
         x->submitted = true;
+        x->job.together = x->route->handle_all; /* one route has it: those that wait are all of that route */
         set_deadline(h, x->connection, NEVER_MS); /* from here it is we who take long */
         MHD_suspend_connection(x->connection);
         if (!worker_submit(h->worker, &x->job)) {

@@ -8,7 +8,7 @@
 
 #define HTTPD_THREADS     4
 #define HTTPD_HEADER_MAX  ((size_t)32 << 10) /* request line and headers */
-#define HTTPD_UPLOADS_MAX 8                  /* uploads in memory or in work; more are told to come back */
+#define HTTPD_UPLOADS_MAX 64                 /* uploads in memory or in work; more are told to come back */
 #define HTTPD_QUERIES_MAX 4 /* other requests that wait for the worker, before uploads wait too long */
 #define HTTPD_REPLIES_MAX ((size_t)256 << 20) /* bytes of all answers that clients have not read yet */
 #define HTTPD_REPLY_SMALL ((size_t)64 << 10)  /* not counted: acknowledgements and weights always get out */

@@ -30,14 +30,16 @@ static struct store *open_store(void)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
         CLEANUP(trainer_freep) struct trainer *trainer = NULL;
-        struct import_counts counts;
-        struct err e;
+        struct upload upload = { .name = "" }, *uploads = &upload;
 
         if (!size || trainer_new(&trainer, NULL) < 0)
                 return 0;
-        if (import_batch(open_store(), trainer, &settings, data + 1, size - 1, *data & 1, 1, &counts, &e) ==
-                    0 &&
-            counts.added + counts.duplicate + counts.ignored != counts.samples)
+        upload.data = data + 1;
+        upload.size = size - 1;
+        upload.gzip = *data & 1;
+        import_uploads(open_store(), trainer, &settings, &uploads, 1, 1);
+        if (upload.result == 0 &&
+            upload.counts.added + upload.counts.duplicate + upload.counts.ignored != upload.counts.samples)
                 abort();
         return 0;
 }

@@ -182,10 +182,25 @@ check_has "requests that wait for the database wait in a short line" \
 check_has "and afterwards are answered again" "$(curl -s -o "$dir/answer" -w '%{http_code}' "$url/api/v1/status")" 200
 
 # Told to stop while an upload is in work: it is finished and acknowledged.
+cat >"$dir/slow.py" <<'PY'
+import socket, sys, time
+data = open(sys.argv[2], "rb").read()
+s = socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=20)
+s.sendall(b"POST /api/v1/import HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nConnection: close\r\n"
+          b"Content-Length: %d\r\n\r\n" % len(data) + data[:-1])
+time.sleep(0.3)
+open(sys.argv[2] + ".begun", "w").close()
+time.sleep(0.3)
+s.sendall(data[-1:])
+answer = b""
+while piece := s.recv(4096):
+    answer += piece
+print(answer.partition(b"\r\n\r\n")[2].decode())
+PY
 python3 "$here/model_server_batches.py" n2 0 2000 containers=8 | gzip -n >"$dir/big.gz"
-curl -s -w ' %{http_code}' --data-binary "@$dir/big.gz" -H 'Content-Encoding: gzip' "$url/api/v1/import" >"$dir/answer" &
+python3 "$dir/slow.py" "$port" "$dir/big.gz" >"$dir/answer" &
 client=$!
-sleep 0.05
+wait_for 10 test -e "$dir/big.gz.begun"
 stop "$server"
 check_has "SIGTERM lets the upload in work finish, and exits 0" "$? $(wait "$client"; cat "$dir/answer")" '0 {"samples": '
 check_has "what it acknowledged is there" "$(sqlite3 "$dir/server.db" 'SELECT sum(rows) FROM row_count')" 2060

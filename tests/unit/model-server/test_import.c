@@ -127,7 +127,12 @@ static void make_batch(struct buf *out, int first, int last, const char *source,
 
 static int import_text(struct fixture *f, const char *text, size_t size)
 {
-        return import_batch(f->store, f->trainer, &f->settings, text, size, false, 1, &f->counts, &f->e);
+        struct upload upload = { .data = text, .size = size, .name = "test" }, *one_upload = &upload;
+
+        import_uploads(f->store, f->trainer, &f->settings, &one_upload, 1, 1);
+        f->counts = upload.counts;
+        f->e = upload.e;
+        return upload.result;
 }
 
 static void import_range(struct fixture *f, int first, int last, const char *source)
@@ -162,7 +167,7 @@ static uint64_t stored_rows(struct fixture *f, enum provenance p)
 {
         uint64_t rows[PROVENANCE_N];
 
-        assert_int_equal(store_count_rows(f->store, NULL, rows, NULL), 0);
+        assert_int_equal(store_count_rows(f->store, rows, NULL), 0);
         return rows[p];
 }
 
@@ -296,10 +301,73 @@ static void bad_line_stores_nothing_of_its_batch(void **state)
         assert_int_equal(learned_rows(f), 40);
 }
 
+static void a_bad_upload_does_not_take_others_with_it(void **state)
+{
+        struct fixture *f = *state;
+        struct upload uploads[3] = { { .name = "a" }, { .name = "b" }, { .name = "c" } };
+        struct upload *all[3] = { &uploads[0], &uploads[1], &uploads[2] };
+        struct buf batches[3];
+
+        for (int i = 0; i < 3; i++) {
+                make_batch(&batches[i], 20 * i, 20 * i + 19, "rapl-sysfs", true);
+                if (i == 1)
+                        buf_puts(&batches[i], "{\"metric\":{}}\n");
+                uploads[i].data = batches[i].data;
+                uploads[i].size = batches[i].size;
+        }
+        import_uploads(f->store, f->trainer, &f->settings, all, 3, 1);
+        assert_int_equal(uploads[0].result, 0);
+        assert_int_equal(uploads[0].counts.rows, 19);
+        assert_int_equal(uploads[1].result, -EBADMSG);
+        assert_non_null(strstr(uploads[1].e.text, "line 7"));
+        assert_int_equal(uploads[2].result, 0);
+        assert_int_equal(uploads[2].counts.added, 20 * 5);
+        assert_int_equal(learned_rows(f), 19 + 1 + 19);
+        for (int i = 0; i < 3; i++)
+                buf_done(&batches[i]);
+}
+
+static int list_batch(const struct stored_batch *b, void *arg, struct err *e)
+{
+        struct buf *out = arg;
+
+        (void)e;
+        return buf_printf(out, "%lld:%s:%llu:%llu ", (long long)b->batch_id, b->name,
+                          (unsigned long long)b->samples, (unsigned long long)b->rows);
+}
+
+static int check_row(const struct stored_row *row, void *arg, struct err *e)
+{
+        (void)e;
+        assert_string_equal(row->node_id, "n1");
+        assert_int_equal(row->batch_id, ++*(int *)arg <= 19 ? 1 : 2);
+        return 0;
+}
+
+static void rows_know_the_upload_that_completed_them(void **state)
+{
+        CLEANUP(buf_done) struct buf list = { 0 };
+        struct fixture *f = *state;
+        int n = 0;
+
+        import_range(f, 0, 19, "rapl-sysfs");
+        import_range(f, 10, 29, "rapl-sysfs");
+        import_range(f, 0, 29, "rapl-sysfs"); /* brings nothing, leaves nothing */
+        buf_init(&list, 1000);
+        assert_int_equal(store_each_batch(f->store, list_batch, &list, NULL), 0);
+        assert_string_equal(list.data, "1:test:100:19 2:test:50:10 ");
+        assert_int_equal(store_each_row(f->store, 0, check_row, &n, NULL), 0);
+        assert_int_equal(n, 29);
+        n = 28;
+        assert_int_equal(store_each_row(f->store, 28, check_row, &n, NULL), 0);
+        assert_int_equal(n, 29);
+}
+
 static void full_disk_stores_nothing_and_heals(void **state)
 {
         struct fixture *f = *state;
         struct rlimit old, small;
+        int r;
 
         import_range(f, 0, 20, "rapl-sysfs");
         (void)signal(SIGXFSZ, SIG_IGN);
@@ -310,7 +378,10 @@ static void full_disk_stores_nothing_and_heals(void **state)
                 struct buf batch;
 
                 make_batch(&batch, 21, 8000, "rapl-sysfs", true);
-                assert_int_equal(import_text(f, batch.data, batch.size), -ENOSPC);
+                r = import_text(f, batch.data, batch.size);
+                assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
+                if (r != -ENOSPC)
+                        fail_msg("%d: %s", r, f->e.text);
                 buf_done(&batch);
         }
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
@@ -407,6 +478,8 @@ int main(void)
                 TEST(simulated_power_is_kept_but_not_learned),
                 TEST(accepting_a_provenance_later_learns_what_is_stored),
                 TEST(bad_line_stores_nothing_of_its_batch),
+                TEST(a_bad_upload_does_not_take_others_with_it),
+                TEST(rows_know_the_upload_that_completed_them),
                 TEST(full_disk_stores_nothing_and_heals),
                 TEST(damaged_learners_are_made_again_from_the_rows),
                 TEST(totals_beyond_belief_leave_rows_and_learners_sound),

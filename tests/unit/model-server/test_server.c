@@ -39,6 +39,8 @@ static int setup(void **state)
                                        .pipeline_name = (char *)(uintptr_t) "wattloop",
                                        .provenance = { f->accepted, 1 },
                                        .min_rows = 15,
+                                       .retention_samples_ms = 1000000,
+                                       .retention_rows_ms = 1000000,
                                        .publish_interval_ms = 60000,
                                        .import_plain_bytes = 1 << 24,
                                        .import_lines = 1000,
@@ -94,7 +96,7 @@ static void add_series(struct buf *out, const char *labels, double (*total)(int)
 
 static void import_simulated(struct fixture *f)
 {
-        struct import_counts counts;
+        struct upload upload = { .name = "" }, *uploads = &upload;
         struct buf batch;
 
         buf_init(&batch, 1 << 20);
@@ -105,8 +107,11 @@ static void import_simulated(struct fixture *f)
         add_series(&batch, "\"__name__\":\"wattloop_node_measured_seconds_total\"", seconds);
         add_series(&batch, "\"__name__\":\"wattloop_node\",\"cores\":\"8\"", nothing);
         assert_int_equal(batch.failed, 0);
-        assert_int_equal(server_import(&f->server, batch.data, batch.size, false, &counts, &f->e), 0);
-        assert_int_equal(counts.rows, 40);
+        upload.data = batch.data;
+        upload.size = batch.size;
+        server_import(&f->server, &uploads, 1);
+        assert_int_equal(upload.result, 0);
+        assert_int_equal(upload.counts.rows, 40);
         buf_done(&batch);
 }
 
@@ -133,7 +138,7 @@ static void what_was_learned_before_a_kill_is_published_after_it(void **state)
         import_simulated(f);
         assert_int_equal(offers(f), 0);
         restart(f);
-        server_publish_if_due(&f->server);
+        server_work_if_due(&f->server);
         assert_int_equal(offers(f), 1);
 }
 
@@ -142,10 +147,10 @@ static void restart_publishes_nothing_that_is_published(void **state)
         struct fixture *f = *state;
 
         import_simulated(f);
-        server_publish_if_due(&f->server);
+        server_work_if_due(&f->server);
         assert_int_equal(offers(f), 1);
         restart(f);
-        server_publish_if_due(&f->server);
+        server_work_if_due(&f->server);
         assert_int_equal(offers(f), 1);
         assert_int_equal(f->server.counters.publications, 0);
 }
@@ -155,11 +160,11 @@ static void models_of_power_that_is_no_longer_accepted_go_even_after_a_kill(void
         struct fixture *f = *state;
 
         import_simulated(f);
-        server_publish_if_due(&f->server);
+        server_work_if_due(&f->server);
         f->accepted[0] = (char *)(uintptr_t) "measured";
         restart(f); /* forgets the learners, and is killed before it publishes that */
         restart(f);
-        server_publish_if_due(&f->server);
+        server_work_if_due(&f->server);
         assert_int_equal(offers(f), 0);
 }
 
