@@ -11,7 +11,7 @@
 #define ID "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define TEXT                                                                                                 \
         "wattloop:1 version:7 time:1764288000 expires:0 id:" ID " slot:rapl-sysfs/AbsPower/archive "         \
-                                                                "model:M_0"
+        "model:M_0"
 
 static void what_is_written_is_read(void **state)
 {
