@@ -71,6 +71,8 @@ int model_load_xgboost(const struct model_archive *archive, const json_t *metada
                        const struct model_load_options *options, struct model **ret, struct err *e);
 int model_load_curvefit(const struct model_archive *archive, const json_t *metadata,
                         const struct model_load_options *options, struct model **ret, struct err *e);
+int model_load_blend(const struct model_archive *archive, const json_t *metadata,
+                     const struct model_load_options *options, struct model **ret, struct err *e);
 
 /* Bring the components into the vocabulary's order. */
 void model_sort_components(struct model *model);

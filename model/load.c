@@ -133,6 +133,7 @@ static const struct model_class {
         { "scikit", model_load_scikit },
         { "xgboost", model_load_xgboost },
         { "curvefit", model_load_curvefit },
+        { "wattloop-blend", model_load_blend },
 };
 
 int model_load_archive(const struct model_archive *a, struct model **ret, struct err *e)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "common/json.h"
+#include "model/blend.h"
 #include "model/curve.h"
 #include "model/plan.h"
 #include "model/sklearn.h"
@@ -24,6 +25,7 @@ struct loading {
         const struct model_archive *archive;
         const struct model_load_options *options;
         struct model *model; /* borrowed */
+        bool unscaled;       /* the archive says that its trees take the features as they are */
 };
 
 /* One entry of the component map. */
@@ -88,6 +90,13 @@ static int add_xgboost(struct loading *l, const struct part *part, struct plan *
         int r = xgboost_add(plan, part->file->data, part->file->size, e);
 
         (void)l;
+        return r < 0 ? err_prefix(e, r, "%.60s", part->file->name) : 0;
+}
+
+static int add_blend(struct loading *l, const struct part *part, struct plan *plan, struct err *e)
+{
+        int r = blend_add(plan, l->archive, part->file, e);
+
         return r < 0 ? err_prefix(e, r, "%.60s", part->file->name) : 0;
 }
 
@@ -165,7 +174,7 @@ static int bind_features(struct loading *l, const struct part *part, struct plan
 }
 
 /* Without its scaler a model answers, hundreds of times too much: so one must be there, in fe_files or in a
- * Pipeline. */
+ * Pipeline. Kepler's trainers scale always; Wattloop's trees never, and their metadata says who made them. */
 static int compile(struct loading *l, const struct part *part, const json_t *entry, add_model *add,
                    struct plan *plan, struct err *e)
 {
@@ -176,7 +185,7 @@ static int compile(struct loading *l, const struct part *part, const json_t *ent
         r = add(l, part, plan, e);
         if (r < 0)
                 return r;
-        if (!plan->scaled)
+        if (!plan->scaled && !l->unscaled)
                 return err_set(e, -EBADMSG, "no scaler among its fe_files");
         return bind_features(l, part, plan, e);
 }
@@ -253,6 +262,7 @@ static int load(const struct model_archive *a, const json_t *metadata,
                 return r;
         m->class = class;
         l.model = m;
+        l.unscaled = json_is_integer(json_object_get(metadata, "wattloop_version"));
         r = model_read_head(m, metadata, e);
         if (r < 0)
                 return err_prefix(e, r, "metadata.json");
@@ -282,6 +292,12 @@ int model_load_xgboost(const struct model_archive *a, const json_t *metadata,
                        const struct model_load_options *options, struct model **ret, struct err *e)
 {
         return load(a, metadata, options, "xgboost", add_xgboost, ret, e);
+}
+
+int model_load_blend(const struct model_archive *a, const json_t *metadata,
+                     const struct model_load_options *options, struct model **ret, struct err *e)
+{
+        return load(a, metadata, options, "wattloop-blend", add_blend, ret, e);
 }
 
 /* The weights beside the pickles say the same curves; they serve when a pickle was left out. They do not tell
