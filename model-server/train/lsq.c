@@ -11,7 +11,7 @@
 
 #define DEPENDENT     1e-7
 #define ROUNDS_MAX    120
-#define EPSILON_LEAST 1e-7 /* of the mean |y - median|: below it a residual counts as 0 */
+#define EPSILON_LEAST 1e-7 /* of the mean |y|: below it a residual counts as 0 */
 #define CONVERGED     1e-10
 
 struct gram {
@@ -237,8 +237,8 @@ int lsq_fit(const struct design *d, const struct lsq_options *o, double *ret, st
         if (o->loss == LOSS_SQUARED)
                 return 0;
         residuals_of(d, ret, k->r);
-        epsilon = spread(k->r, d->n);
-        least = EPSILON_LEAST * epsilon;
+        least = EPSILON_LEAST * spread(d->y, d->n);
+        epsilon = fmax(least, spread(k->r, d->n));
         for (int round = 0; round < ROUNDS_MAX && epsilon > 0; round++) {
                 double loss = reweight(o, k->r, d->n, epsilon, k->w);
 

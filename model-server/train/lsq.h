@@ -18,7 +18,7 @@ struct design {
 
 enum loss {
         LOSS_SQUARED,
-        LOSS_ABSOLUTE, /* IRLS, weights 1/max(|r|, eps), eps falling to 1e-7 of the data's spread */
+        LOSS_ABSOLUTE, /* IRLS, weights 1/max(|r|, eps), eps falling to 1e-7 of the mean |y| */
         LOSS_HUBER,    /* IRLS, weights min(1, delta/|r|) */
 };
 
