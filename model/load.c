@@ -129,10 +129,8 @@ static const struct model_class {
         int (*load)(const struct model_archive *a, const json_t *metadata,
                     const struct model_load_options *options, struct model **ret, struct err *e);
 } classes[] = {
-        { "weight", load_weight_class },
-        { "scikit", model_load_scikit },
-        { "xgboost", model_load_xgboost },
-        { "curvefit", model_load_curvefit },
+        { "weight", load_weight_class },        { "scikit", model_load_scikit },
+        { "xgboost", model_load_xgboost },      { "curvefit", model_load_curvefit },
         { "wattloop-blend", model_load_blend },
 };
 
