@@ -120,55 +120,92 @@ static int check_entry(struct archive *zip, struct archive_entry *entry, struct 
         return 0;
 }
 
-static int unpack_entry(struct archive *zip, struct archive_entry *entry, struct model_archive *a,
-                        struct err *e)
+struct unpacking {
+        struct archive *zip;
+        struct model_archive *a;
+        size_t max;                               /* bytes of all entries */
+        char directory[MODEL_ENTRY_NAME_MAX + 1]; /* that all entries are in: "" the root, else "dir/" */
+        bool placed;                              /* the first entry has told */
+};
+
+/* The name behind the directory that all entries share; "" for that directory itself. A directory that the
+ * first entry is not in, or a second one, stays part of the name, where check_name() refuses it. */
+static const char *strip_directory(struct unpacking *u, const char *name)
 {
-        CLEANUP(buf_done) struct buf data = { .max = MODEL_UNPACKED_MAX - unpacked_size(a) };
-        const char *name = archive_entry_pathname(entry);
+        const char *slash = name ? strchr(name, '/') : NULL;
+        size_t n = slash ? (size_t)(slash + 1 - name) : 0;
+
+        if (!name)
+                return NULL;
+        if (!u->placed && n > 1 && n < sizeof(u->directory) && *name != '.')
+                memcpy(u->directory, name, n);
+        u->placed = true;
+        n = strlen(u->directory);
+        return strncmp(name, u->directory, n) ? name : name + n;
+}
+
+static int unpack_entry(struct unpacking *u, struct archive_entry *entry, struct err *e)
+{
+        CLEANUP(buf_done) struct buf data = { .max = u->max - unpacked_size(u->a) };
+        const char *whole = archive_entry_pathname(entry), *name = strip_directory(u, whole);
         int r;
 
-        r = check_entry(zip, entry, e);
+        if (name == whole && *u->directory)
+                return err_set(e, -EBADMSG, "archive entry '%.100s' is not in '%s' as the others are",
+                               name ? name : "", u->directory);
+
+        if (name && !*name && *u->directory && archive_entry_filetype(entry) == AE_IFDIR)
+                return 0; /* the directory that all are in */
+        r = check_entry(u->zip, entry, e);
         if (r < 0)
                 return r;
-        r = check_name(a, name, e);
+        r = check_name(u->a, name, e);
         if (r < 0)
                 return r;
 
         for (;;) {
                 char chunk[4096];
-                la_ssize_t n = archive_read_data(zip, chunk, sizeof(chunk));
+                la_ssize_t n = archive_read_data(u->zip, chunk, sizeof(chunk));
 
                 if (n < 0)
-                        return zip_error(zip, e, name);
+                        return zip_error(u->zip, e, name);
                 if (n == 0)
                         break;
                 r = buf_append(&data, chunk, (size_t)n);
                 if (r == -EFBIG)
-                        return err_set(e, -E2BIG, "archive unpacks to more than %zu bytes",
-                                       MODEL_UNPACKED_MAX);
+                        return err_set(e, -E2BIG, "archive unpacks to more than %zu bytes%s", u->max,
+                                       u->max < MODEL_UNPACKED_MAX ? ", which is too much for its size" : "");
                 if (r < 0)
                         return err_set(e, r, "out of memory");
         }
         if (archive_entry_size_is_set(entry) && (la_int64_t)data.size != archive_entry_size(entry))
                 return err_set(e, -EBADMSG, "archive entry '%s' is shorter than it says", name);
-        return add_entry(a, name, &data, e);
+        return add_entry(u->a, name, &data, e);
 }
 
-static int unpack_all(struct archive *zip, struct model_archive *a, struct err *e)
+static int unpack_all(struct unpacking *u, struct err *e)
 {
         for (;;) {
                 struct archive_entry *entry; /* borrowed from the reader */
-                int r = archive_read_next_header(zip, &entry);
+                int r = archive_read_next_header(u->zip, &entry);
 
                 if (r == ARCHIVE_EOF)
                         break;
                 if (r != ARCHIVE_OK) /* a warning, too, says that something is not as it should be */
-                        return zip_error(zip, e, "cannot read archive");
-                r = unpack_entry(zip, entry, a, e);
+                        return zip_error(u->zip, e, "cannot read archive");
+                r = unpack_entry(u, entry, e);
                 if (r < 0)
                         return r;
         }
-        return a->n > 0 ? 0 : err_set(e, -EBADMSG, "archive has no entries");
+        return u->a->n > 0 ? 0 : err_set(e, -EBADMSG, "archive has no entries");
+}
+
+/* What so many bytes may unpack to. */
+static size_t unpacked_max(size_t size)
+{
+        size_t max = MODEL_RATIO_FREE + size * MODEL_RATIO_MAX;
+
+        return max < MODEL_UNPACKED_MAX ? max : MODEL_UNPACKED_MAX;
 }
 
 int model_archive_unpack(const void *data, size_t size, struct model_archive **ret, struct err *e)
@@ -189,7 +226,7 @@ int model_archive_unpack(const void *data, size_t size, struct model_archive **r
         if (archive_read_support_format_zip_seekable(zip) != ARCHIVE_OK ||
             archive_read_open_memory(zip, data, size) != ARCHIVE_OK)
                 return zip_error(zip, e, "cannot read archive");
-        r = unpack_all(zip, a, e);
+        r = unpack_all(&(struct unpacking){ .zip = zip, .a = a, .max = unpacked_max(size) }, e);
         if (r < 0)
                 return r;
         *ret = TAKE(a);

@@ -15,8 +15,11 @@
 #define MODEL_ARCHIVE_MAX    ((size_t)16 << 20) /* bytes of an archive as transported */
 #define MODEL_ENTRIES_MAX    64                 /* entries of an archive */
 #define MODEL_UNPACKED_MAX   ((size_t)64 << 20) /* bytes of all entries */
+#define MODEL_RATIO_MAX      256                /* bytes of all entries per byte of the archive, beyond */
+#define MODEL_RATIO_FREE     ((size_t)1 << 20)  /* these bytes, which nobody can win anything by */
 #define MODEL_ENTRY_NAME_MAX 128
 #define MODEL_WATTS_MAX      1e6 /* no machine draws more: such a prediction is a broken model */
+#define MODEL_SIGMAS         3 /* of a StandardScaler, or widths of a RobustScaler, that count as trained on */
 
 struct model;
 
@@ -38,7 +41,8 @@ struct model_archive {
         size_t n;
 };
 /* Unpack a zip in memory. Entries with '/', '..', links, special files, duplicates or an empty name are
- * refused (-EBADMSG), as is anything over the limits (-E2BIG) or truncated. archive.c (libarchive). */
+ * refused (-EBADMSG), as is anything over the limits (-E2BIG) or truncated. One plain directory that all
+ * entries share, as `zip -r` makes it, is not part of their names. archive.c (libarchive). */
 int model_archive_unpack(const void *zip, size_t size, struct model_archive **ret, struct err *e);
 /* The same structure from a directory of plain files (a store's id directory); wattloop.json is left out. */
 int model_archive_read_dir(const char *path, struct model_archive **ret, struct err *e);
@@ -81,6 +85,14 @@ size_t model_features(const struct model *model);
 const char *model_feature(const struct model *model, size_t i);
 double model_feature_scale(const struct model *model, size_t i); /* a typical large value, > 0 */
 
+/* Within which the feature lay in training, as far as the model tells; false and infinite where it does not:
+ * a MinMaxScaler's data, a MaxAbsScaler's or weight's largest absolute value, MODEL_SIGMAS around a
+ * StandardScaler's mean or a RobustScaler's centre. */
+bool model_feature_range(const struct model *model, size_t i, double *ret_low, double *ret_high);
+bool model_has_domain(const struct model *model); /* a range of some feature is known */
+/* Whether all features of a row (see model_predict()) are inside their ranges. */
+bool model_in_domain(const struct model *model, const size_t *index, const double *row);
+
 /* What inspection shows. */
 const char *model_class(const struct model *model);                    /* "weight", "scikit", ... */
 const char *model_component_kind(const struct model *model, size_t i); /* "GradientBoostingRegressor" */
@@ -90,9 +102,11 @@ double model_component_mae(const struct model *model, size_t i);       /* W; NaN
  */
 bool model_next_class(const struct model *model, size_t *at, const char **ret_module, const char **ret_name);
 
-/* Canary: the model's own answers, unclamped, for a row of zeros and a row of every feature's scale must be
- * finite and at most MODEL_WATTS_MAX in size. -EDOM names the component. A small negative value at rest is
- * what a linear fit gives and is clamped when predicting. */
+/* Canary: the model's own answers, unclamped, at rest, at half and at full activity (every feature's scale).
+ * They must be finite, at most MODEL_WATTS_MAX in size, and not all negative: a fit that dips below 0
+ * somewhere is clamped when predicting, one that never answers is broken. Where metadata declare a
+ * power_range they must be within it, or half its width beyond: activity of all kinds at once is rarer than
+ * what was trained on. -EDOM names the component. */
 int model_check(const struct model *model, struct err *e);
 
 /* Where the model's features are among named columns: ret_index[model_features()]. -ENOENT names the first

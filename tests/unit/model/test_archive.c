@@ -158,6 +158,64 @@ static void hostile_entries_are_refused(void **state)
         }
 }
 
+static void one_directory_that_all_share_is_not_part_of_the_names(void **state)
+{
+        static const struct {
+                struct member members[3];
+                const char *words; /* NULL: unpacked */
+        } cases[] = {
+                { { { .name = "m/", .data = "", .mode = 0040755 }, { .name = "m/weight.json", .data = "x" } },
+                  NULL },
+                { { { .name = "m/weight.json", .data = "x" } }, NULL },
+                { { { .name = "m/weight.json", .data = "x" }, { .name = "n/a", .data = "x" } },
+                  "as the others are" },
+                { { { .name = "m/weight.json", .data = "x" }, { .name = "a", .data = "x" } },
+                  "as the others are" },
+                { { { .name = "m/weight.json", .data = "x" }, { .name = "m/../a", .data = "x" } }, "a dot" },
+                { { { .name = "m/weight.json", .data = "x" }, { .name = "m/n/a", .data = "x" } }, "plain" },
+                { { { .name = "m/weight.json", .data = "x" }, { .name = "m/weight.json", .data = "y" } },
+                  "twice" },
+                { { { .name = "../weight.json", .data = "x" } }, "a dot" },
+                { { { .name = "/weight.json", .data = "x" } }, "plain" },
+                { { { .name = "m/", .data = "", .mode = 0040755 } }, "no entries" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                CLEANUP(model_archive_freep) struct model_archive *a = NULL;
+                struct err e = { 0 };
+                size_t n = 0;
+                int r;
+
+                while (n < 3 && cases[i].members[n].name)
+                        n++;
+                r = unpack(cases[i].members, n, &a, &e);
+                if (cases[i].words ? r != -EBADMSG || !strstr(e.text, cases[i].words)
+                                   : r != 0 || a->n != 1 || !model_archive_find(a, "weight.json"))
+                        fail_msg("case %zu: %d '%s'", i, r, e.text);
+        }
+}
+
+static void what_is_too_much_for_its_size_is_refused(void **state)
+{
+        CLEANUP(model_archive_freep) struct model_archive *a = calloc(1, sizeof(*a)), *back = NULL;
+        CLEANUP(buf_done) struct buf zip;
+        struct err e = { 0 };
+
+        (void)state;
+        assert_non_null(a);
+        a->n = 1;
+        (void)snprintf(a->entries[0].name, sizeof(a->entries[0].name), "zeros");
+        a->entries[0].size = MODEL_UNPACKED_MAX / 4;
+        a->entries[0].data = calloc(1, a->entries[0].size + 1);
+        assert_non_null(a->entries[0].data);
+        buf_init(&zip, MODEL_ARCHIVE_MAX);
+        assert_int_equal(model_archive_pack(a, &zip, &e), 0);
+        assert_true(zip.size * MODEL_RATIO_MAX < a->entries[0].size);
+        assert_int_equal(model_archive_unpack(zip.data, zip.size, &back, &e), -E2BIG);
+        assert_non_null(strstr(e.text, "too much for its size"));
+}
+
 static void a_name_twice_is_refused(void **state)
 {
         static const struct member members[] = { { .name = "weight.json", .data = "1" },
@@ -369,6 +427,8 @@ int main(void)
                 cmocka_unit_test(an_archive_cut_anywhere_is_refused),
                 cmocka_unit_test(a_flipped_byte_never_passes_as_other_content),
                 cmocka_unit_test(a_bomb_ends_at_the_limit),
+                cmocka_unit_test(one_directory_that_all_share_is_not_part_of_the_names),
+                cmocka_unit_test(what_is_too_much_for_its_size_is_refused),
                 cmocka_unit_test(nothing_and_too_much_are_refused),
                 cmocka_unit_test(a_directory_is_read_without_its_note),
         };
