@@ -27,10 +27,9 @@ static bool output_type_known(const char *name)
 
 /* The model for the request, or NULL after an error reply. A trainer is asked for as the model server's
  * clients do: by a text that the model's name contains. */
-static const struct loaded_model *choose_model(const struct answerer *a, const struct request *q,
-                                               struct buf *out)
+static struct loaded_model *choose_model(const struct answerer *a, const struct request *q, struct buf *out)
 {
-        const struct loaded_model *l;
+        struct loaded_model *l;
         struct err e;
 
         if (!output_type_known(q->output_type)) {
@@ -71,12 +70,14 @@ static int predict(const struct answerer *a, const struct loaded_model *l, const
                 return err_set(e, -ENOMEM, "out of memory");
 
         model_predict(l->model, index, q->rows, q->n_columns, q->n_rows, watts);
-        return reply_powers(out, l->model, l->id, watts, q->n_rows, core_ratio(a, l->model), a->precision);
+        return reply_powers(out, l->model,
+                            &(struct reply_rows){ watts, q->rows, index, q->n_columns, q->n_rows },
+                            core_ratio(a, l->model), a->precision, a->no_pedigree ? NULL : l->id);
 }
 
 static int answer_power(const struct answerer *a, const struct request *q, struct buf *out)
 {
-        const struct loaded_model *l = choose_model(a, q, out);
+        struct loaded_model *l = choose_model(a, q, out);
         size_t begin = out->size;
         struct err e = { "reply is too large" };
         int r;
@@ -84,8 +85,10 @@ static int answer_power(const struct answerer *a, const struct request *q, struc
         if (!l)
                 return out->failed ? out->failed : ANSWER_REFUSED;
         r = predict(a, l, q, out, &e);
+        l->requests++;
         if (r == 0)
                 return ANSWER_WATTS;
+        l->errors++;
         out->size = begin;
         out->failed = 0;
         r = reply_unpredicted(out, e.text, core_ratio(a, l->model));

@@ -13,6 +13,7 @@ struct answerer {
         const struct models *models; /* one set answers the whole request */
         long cpus;                   /* logical CPUs of this machine, for core_ratio */
         enum reply_precision precision;
+        bool no_pedigree; /* replies end with core_ratio */
         /* What {"command": name} does: append a reply, or -ENOENT for an unknown name. NULL: no commands. */
         int (*command)(void *arg, const char *name, struct buf *out);
         void *arg;

@@ -20,9 +20,15 @@ static json_t *list_features(const struct model *m)
 {
         json_t *list = json_array();
 
-        for (size_t i = 0; i < model_features(m); i++)
-                (void)json_array_append_new(list, json_pack("{s:s, s:f}", "name", model_feature(m, i),
-                                                            "scale", model_feature_scale(m, i)));
+        for (size_t i = 0; i < model_features(m); i++) {
+                double low, high;
+
+                (void)model_feature_range(m, i, &low, &high);
+                (void)json_array_append_new(list,
+                                            json_pack("{s:s, s:f, s:o, s:o}", "name", model_feature(m, i),
+                                                      "scale", model_feature_scale(m, i), "low",
+                                                      number_or_null(low), "high", number_or_null(high)));
+        }
         return list;
 }
 
@@ -95,8 +101,15 @@ static int print_text(const struct loaded_model *l, struct buf *out)
         if (model_cores(m) > 0)
                 (void)buf_printf(out, "cores       %d\n", model_cores(m));
         for (size_t i = 0; i < model_features(m); i++) {
+                double low, high;
+
                 (void)buf_printf(out, "feature     %s, ", model_feature(m, i));
-                print_number(out, "large is ", model_feature_scale(m, i), "\n");
+                print_number(out, "large is ", model_feature_scale(m, i), "");
+                if (model_feature_range(m, i, &low, &high)) {
+                        print_number(out, ", trained from ", low, "");
+                        print_number(out, " to ", high, "");
+                }
+                (void)buf_puts(out, "\n");
         }
         for (size_t i = 0; i < model_components(m); i++) {
                 const char *note = model_component_note(m, i);

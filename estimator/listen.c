@@ -2,10 +2,15 @@
 #include "estimator/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+
+#include "common/num.h"
+
+#define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 
 static int make_address(const char *path, struct sockaddr_un *ret, struct err *e)
 {
@@ -46,7 +51,53 @@ static int clear_path(const struct sockaddr_un *address, struct err *e)
         return 0;
 }
 
-int listener_open(const char *path, mode_t mode, struct listener *ret, struct err *e)
+static bool is_listening(int fd)
+{
+        int type = 0, domain = 0, listening = 0;
+        socklen_t size = sizeof(int);
+
+        return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+               getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &size) == 0 && type == SOCK_STREAM &&
+               getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
+}
+
+/* The number in an environment variable; 0 for what is none. */
+static uint64_t number_of(const char *name)
+{
+        const char *text = getenv(name);
+        uint64_t v = 0;
+
+        return text && num_parse_u64(text, &v) == 0 ? v : 0;
+}
+
+int listeners_inherit(struct listener *ret, size_t max, struct err *e)
+{
+        uint64_t n = number_of("LISTEN_PID") == (uint64_t)getpid() ? number_of("LISTEN_FDS") : 0;
+
+        (void)unsetenv("LISTEN_PID"); /* it is about us, not about what we start */
+        (void)unsetenv("LISTEN_FDS");
+        (void)unsetenv("LISTEN_FDNAMES");
+        if (n > max)
+                return err_set(e, -EINVAL, "the service manager passes %llu sockets, at most %zu are served",
+                               (unsigned long long)n, max);
+        for (size_t i = 0; i < n; i++) {
+                int fd = LISTEN_FDS_START + (int)i;
+
+                if (!is_listening(fd))
+                        return err_set(e, -EINVAL,
+                                       "descriptor %d of the service manager is not a listening unix stream "
+                                       "socket",
+                                       fd);
+                if (fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
+                        return err_sys(e, "cannot use descriptor %d of the service manager", fd);
+                ret[i] = (struct listener){ .fd = fd,
+                                            .path = "the service manager's socket",
+                                            .inherited = true };
+        }
+        return (int)n;
+}
+
+int listener_open(const char *path, const struct listener_options *o, struct listener *ret, struct err *e)
 {
         CLEANUP(closep) int fd = -1;
         struct sockaddr_un address;
@@ -64,12 +115,13 @@ int listener_open(const char *path, mode_t mode, struct listener *ret, struct er
         if (fd < 0)
                 return fd;
 
-        old = umask(0777 & ~mode); /* never more open than it will be, not even between bind and chmod */
+        old = umask(0777 & ~o->mode); /* never more open than it will be, not even between bind and chmod */
         r = bind(fd, (const struct sockaddr *)&address, sizeof(address));
         (void)umask(old);
         if (r < 0)
                 return err_sys(e, "cannot make socket '%s'", path);
-        if (chmod(path, mode) < 0 || lstat(path, &st) < 0 || listen(fd, SOMAXCONN) < 0) {
+        if (lchown(path, o->user, o->group) < 0 || chmod(path, o->mode) < 0 || lstat(path, &st) < 0 ||
+            listen(fd, SOMAXCONN) < 0) {
                 r = err_sys(e, "cannot listen on '%s'", path);
                 (void)unlink(path);
                 return r;
@@ -84,7 +136,7 @@ void listener_close(struct listener *l)
 
         if (l->fd < 0)
                 return;
-        if (lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
+        if (!l->inherited && lstat(l->path, &st) == 0 && st.st_dev == l->dev && st.st_ino == l->ino)
                 (void)unlink(l->path); /* a left over file does no harm */
         (void)close(TAKE_FD(l->fd));
 }

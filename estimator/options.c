@@ -10,6 +10,7 @@
                 key, type, offsetof(struct options, member), fallback, min, max, NULL, help                  \
         }
 
+static const char *const off_on[] = { "off", "on", NULL };
 static const char *const curve_indexes[] = { "fitted", "upstream", NULL }; /* enum model_curve_index */
 
 const struct option options_table[] = {
@@ -17,10 +18,20 @@ const struct option options_table[] = {
                "Unix socket on which power requests are answered."),
         OPTION("socket.mode", OPTION_STRING, socket_mode, "0660", 0, 0,
                "Permissions of the sockets, in octal: who may write may ask and reload."),
+        OPTION("socket.owner", OPTION_STRING, socket_owner, "", 0, 0,
+               "Owner of the sockets: user, user:group or :group; empty: whoever runs the estimator."),
+        OPTION("socket.allow", OPTION_LIST, socket_allow, "", 0, 0,
+               "Users, and groups with @ before them, that may ask, beside root; empty: all whom the mode "
+               "lets."),
+        { "socket.pedigree", OPTION_ENUM, offsetof(struct options, pedigree), "on", 0, 0, off_on,
+          "Replies tell the model, its id and error, and whether the rows are like those it was trained "
+          "on." },
         OPTION("compat_socket", OPTION_STRING, compat_socket, "", 0, 0,
                "Second socket for unchanged Kepler exporters, /tmp/estimator.sock for them; empty: none."),
         OPTION("store.path", OPTION_STRING, store_path, "/var/lib/wattloop/models", 0, 0,
                "Model store that the updater writes."),
+        OPTION("store.watch", OPTION_BOOL, store_watch, "true", 0, 0,
+               "Load a model as soon as the store names it."),
         OPTION("limits.clients", OPTION_INT, clients_max, "1000", 1, 100000,
                "Connections at a time; further ones wait in the listen queue."),
         OPTION("limits.request", OPTION_SIZE, request_max, "16MiB", 1024, 67108864,

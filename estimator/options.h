@@ -9,9 +9,13 @@
 
 struct options {
         char *socket_path;
-        char *socket_mode;   /* octal text; options_mode() */
+        char *socket_mode;  /* octal text; options_mode() */
+        char *socket_owner; /* "user:group"; owner_resolve() */
+        struct string_list socket_allow;
+        int pedigree;        /* 0 off, 1 on */
         char *compat_socket; /* "": none */
         char *store_path;
+        bool store_watch;
         int curvefit_index; /* enum model_curve_index */
         bool json;          /* of inspect */
         long long clients_max;

@@ -131,7 +131,8 @@ int predict_run(const struct options *options, const char *path, int in, FILE *o
                 return log_error(r, "cannot load the model: %s", e.text);
         l.answerer = (struct answerer){ .models = models,
                                         .cpus = sysconf(_SC_NPROCESSORS_ONLN),
-                                        .precision = REPLY_EXACT };
+                                        .precision = REPLY_EXACT,
+                                        .no_pedigree = !options->pedigree };
         buf_init(&l.in, l.line_max + READ_CHUNK);
         buf_init(&l.reply, REPLY_MAX);
         r = read_lines(&l, in);

@@ -82,8 +82,34 @@ static void write_component(struct buf *out, const struct model *model, size_t i
         (void)buf_puts(out, "]");
 }
 
+static void write_mae(struct buf *out, double mae)
+{
+        (void)buf_puts(out, ", \"mae\": ");
+        if (isfinite(mae))
+                write_number(out, mae);
+        else
+                (void)buf_puts(out, "null");
+}
+
+/* A truth value per row, or null for a model that does not tell what it was trained on. */
+static void write_in_domain(struct buf *out, const struct model *model, const struct reply_rows *rows)
+{
+        (void)buf_puts(out, ", \"in_domain\": ");
+        if (!model_has_domain(model)) {
+                (void)buf_puts(out, "null");
+                return;
+        }
+        for (size_t r = 0; r < rows->n; r++)
+                (void)buf_printf(out, "%s%s", r > 0 ? ", " : "[",
+                                 model_in_domain(model, rows->index, rows->rows + r * rows->stride)
+                                         ? "true"
+                                         : "false");
+        (void)buf_puts(out, "]");
+}
+
 /* What upstream's clients do not read, closing brace included. */
-static void write_pedigree(struct buf *out, const struct model *model, const char *id)
+static void write_pedigree(struct buf *out, const struct model *model, const struct reply_rows *rows,
+                           const char *id, bool in_domain)
 {
         const char *provenance = model_provenance(model);
 
@@ -91,26 +117,31 @@ static void write_pedigree(struct buf *out, const struct model *model, const cha
         (void)json_write_string(out, model_name(model));
         if (*id)
                 (void)buf_printf(out, ", \"id\": \"%s\"", id);
+        write_mae(out, model_mae(model));
+        if (in_domain)
+                write_in_domain(out, model, rows);
         if (strcmp(provenance, "measured"))
                 (void)buf_printf(out, ", \"provenance\": \"%s\"", provenance);
         (void)buf_puts(out, "}");
 }
 
-int reply_powers(struct buf *out, const struct model *model, const char *id, const double *watts, size_t n,
-                 double core_ratio, enum reply_precision precision)
+int reply_powers(struct buf *out, const struct model *model, const struct reply_rows *rows, double core_ratio,
+                 enum reply_precision precision, const char *id)
 {
         size_t begin = out->size, end;
 
         (void)buf_puts(out, "{\"powers\": {");
         for (size_t i = 0; i < model_components(model); i++)
-                write_component(out, model, i, watts, n, precision);
+                write_component(out, model, i, rows->watts, rows->n, precision);
         (void)buf_puts(out, "}, \"msg\": \"\", \"core_ratio\": ");
         write_number(out, core_ratio);
 
         end = out->size;
-        write_pedigree(out, model, id);
-        if (out->failed || out->size - begin <= REPLY_GO_MAX)
-                return out->failed;
-        out->size = end;
+        for (int in_domain = 1; id && in_domain >= 0 && end - begin < REPLY_GO_MAX; in_domain--) {
+                write_pedigree(out, model, rows, id, in_domain);
+                if (out->failed || out->size - begin <= REPLY_GO_MAX)
+                        return out->failed;
+                out->size = end;
+        }
         return buf_puts(out, "}");
 }

@@ -19,8 +19,17 @@ int reply_rejected(struct buf *out, const char *prefix, const char *text);
 /* There is a model, but it cannot answer: {"powers": [], "msg": "<text>\n", "core_ratio": r}. */
 int reply_unpredicted(struct buf *out, const char *text, double core_ratio);
 
-/* {"powers": {"package": [...], ...}, "msg": "", "core_ratio": r, "model": ..., "id": ..., "provenance": ...}
- * `watts` is n rows of the model's components. The keys behind core_ratio are left out where they would push
- * the reply over REPLY_GO_MAX; provenance also when it is "measured", id when it is empty. */
-int reply_powers(struct buf *out, const struct model *model, const char *id, const double *watts, size_t n,
-                 double core_ratio, enum reply_precision precision);
+/* Watts, n rows of the model's components, and the rows that they are for (see model_predict()). */
+struct reply_rows {
+        const double *watts;
+        const double *rows;
+        const size_t *index;
+        size_t stride, n;
+};
+
+/* {"powers": {"package": [...], ...}, "msg": "", "core_ratio": r, "model": ..., "id": ..., "mae": ...,
+ * "in_domain": [...], "provenance": ...}. The pedigree, the keys behind core_ratio, is left out where it
+ * would push the reply over REPLY_GO_MAX, in_domain before the rest; and without an id (NULL). An empty id
+ * and provenance "measured" are not written; an mae or a training range that is not known is null. */
+int reply_powers(struct buf *out, const struct model *model, const struct reply_rows *rows, double core_ratio,
+                 enum reply_precision precision, const char *id);

@@ -17,10 +17,12 @@
 #include "estimator/client.h"
 #include "estimator/listen.h"
 #include "estimator/loader.h"
+#include "estimator/peer.h"
 #include "estimator/status.h"
+#include "estimator/store_watch.h"
 
 #define EVENTS_MAX      64
-#define LISTENERS_MAX   2
+#define LISTENERS_MAX   8
 #define FDS_OWN         32             /* descriptors that are no clients */
 #define ACCEPT_PAUSE_NS (NS_PER_S / 2) /* after accept() failed for want of something */
 #define LOG_PERIOD_NS   (UINT64_C(10) * NS_PER_S)
@@ -49,7 +51,9 @@ struct acceptor {
 struct server {
         const struct options *options;
         int epoll_fd, signal_fd;
-        struct watch signal_watch, loader_watch;
+        struct watch signal_watch, loader_watch, store_ready;
+        struct store_watch store_watch;
+        struct peers peers;
         struct acceptor acceptors[LISTENERS_MAX];
         size_t n_acceptors;
         bool accepting;
@@ -62,7 +66,7 @@ struct server {
         struct models *models; /* what answers; answerer.models is the same */
         struct loader loader;
         struct counters counters;
-        struct log_limit accept_limit;
+        struct log_limit accept_limit, denied_limit;
         bool stopping;
 };
 
@@ -140,6 +144,30 @@ static void loader_ready(struct server *s, struct watch *w, uint32_t events)
         s->counters.reloads += r != 0;
         if (again)
                 (void)start_reload(s); /* logged there */
+}
+
+static void store_changed(struct server *s, struct watch *w, uint32_t events)
+{
+        (void)w;
+        (void)events;
+        if (store_watch_changed(&s->store_watch))
+                (void)start_reload(s); /* logged there */
+}
+
+/* Without it a reload must be asked for, which is not worth failing. */
+static void open_store_watch(struct server *s)
+{
+        struct err e;
+        int r;
+
+        if (!s->options->store_watch)
+                return;
+        s->store_ready.ready = store_changed;
+        r = store_watch_open(s->options->store_path, &s->store_watch, &e);
+        if (r == 0)
+                r = watch_fd(s, EPOLL_CTL_ADD, s->store_watch.fd, EPOLLIN, &s->store_ready);
+        if (r < 0)
+                log_warning("the store is not watched, new models need SIGHUP: %s", strerror(-r));
 }
 
 static int load_first(struct server *s)
@@ -283,6 +311,23 @@ static void pause_accepting(struct server *s, int r)
         s->accept_again_ns = clock_monotonic_ns() + ACCEPT_PAUSE_NS;
 }
 
+/* Who may not ask is told so and sent away. */
+static bool admit(struct server *s, int fd)
+{
+        static const char reply[] =
+                "{\"powers\": {}, \"msg\": \"failed to handle request: this user may not ask "
+                "(socket.allow)\"}";
+
+        if (peers_allow(&s->peers, fd))
+                return true;
+        if (log_limit_ok(&s->denied_limit, LOG_PERIOD_NS))
+                log_warning("connection of a user that socket.allow does not name is refused");
+        s->counters.denied++;
+        (void)send(fd, reply, strlen(reply), MSG_NOSIGNAL); /* the peer's loss if it does not fit */
+        (void)close(fd);
+        return false;
+}
+
 static void acceptor_ready(struct server *s, struct watch *w, uint32_t events)
 {
         struct acceptor *a = (struct acceptor *)w;
@@ -298,7 +343,7 @@ static void acceptor_ready(struct server *s, struct watch *w, uint32_t events)
                 fd = accept4(a->listener.fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
                 if (fd < 0 && (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED))
                         return;
-                r = fd < 0 ? -errno : add_connection(s, fd);
+                r = fd < 0 ? -errno : admit(s, fd) ? add_connection(s, fd) : 0;
                 if (r < 0)
                         pause_accepting(s, r);
         }
@@ -373,19 +418,51 @@ static long long raise_fd_limit(long long clients_max)
         return limit.rlim_cur > FDS_OWN ? (long long)(limit.rlim_cur - FDS_OWN) : clients_max;
 }
 
-static int open_acceptor(struct server *s, const char *path)
+static int add_acceptor(struct server *s, const struct listener *listener)
 {
-        struct acceptor *a = &s->acceptors[s->n_acceptors];
-        struct err e;
+        struct acceptor *a = &s->acceptors[s->n_acceptors++];
         int r;
 
         a->watch.ready = acceptor_ready;
-        r = listener_open(path, options_mode(s->options), &a->listener, &e);
-        if (r < 0)
-                return log_error(r, "%s", e.text);
-        s->n_acceptors++;
+        a->listener = *listener;
         r = watch_fd(s, EPOLL_CTL_ADD, a->listener.fd, EPOLLIN, &a->watch);
-        return r < 0 ? log_error(r, "cannot watch '%s'", path) : 0;
+        return r < 0 ? log_error(r, "cannot watch '%s'", listener->path) : 0;
+}
+
+static int open_acceptor(struct server *s, const char *path, const struct listener_options *o)
+{
+        struct listener listener;
+        struct err e;
+        int r = listener_open(path, o, &listener, &e);
+
+        return r < 0 ? log_error(r, "%s", e.text) : add_acceptor(s, &listener);
+}
+
+/* The service manager's sockets, or else our own. */
+static int open_acceptors(struct server *s)
+{
+        struct listener_options o = { .mode = options_mode(s->options) };
+        struct listener inherited[LISTENERS_MAX];
+        struct err e;
+        int n, r;
+
+        r = peers_resolve(&s->options->socket_allow, &s->peers, &e);
+        if (r < 0)
+                return log_error(r, "socket.allow: %s", e.text);
+        r = owner_resolve(s->options->socket_owner, &o.user, &o.group, &e);
+        if (r < 0)
+                return log_error(r, "socket.owner: %s", e.text);
+        n = listeners_inherit(inherited, LISTENERS_MAX, &e);
+        if (n < 0)
+                return log_error(n, "%s", e.text);
+        for (int i = 0; i < n && r == 0; i++)
+                r = add_acceptor(s, &inherited[i]);
+        if (n > 0)
+                return r;
+        r = open_acceptor(s, s->options->socket_path, &o);
+        if (r == 0 && *s->options->compat_socket)
+                r = open_acceptor(s, s->options->compat_socket, &o);
+        return r;
 }
 
 static int open_server(struct server *s)
@@ -408,13 +485,9 @@ static int open_server(struct server *s)
             watch_fd(s, EPOLL_CTL_ADD, s->loader.fd, EPOLLIN, &s->loader_watch) < 0)
                 return log_error(-ENOMEM, "cannot watch descriptors");
 
+        open_store_watch(s); /* before the first look, so that no change falls between */
         r = load_first(s);
-        if (r < 0)
-                return r;
-        r = open_acceptor(s, s->options->socket_path);
-        if (r == 0 && *s->options->compat_socket)
-                r = open_acceptor(s, s->options->compat_socket);
-        return r;
+        return r < 0 ? r : open_acceptors(s);
 }
 
 static void close_server(struct server *s)
@@ -425,6 +498,7 @@ static void close_server(struct server *s)
         while (s->first)
                 close_connection(s, s->first);
         loader_done(&s->loader);
+        store_watch_close(&s->store_watch);
         models_free(s->models);
         closep(&s->signal_fd);
         closep(&s->epoll_fd);
@@ -450,14 +524,18 @@ static int run_loop(struct server *s)
 
 int server_run(const struct options *options)
 {
-        struct server s = {
-                .options = options, .epoll_fd = -1, .signal_fd = -1, .loader.fd = -1, .accepting = true
-        };
+        struct server s = { .options = options,
+                            .epoll_fd = -1,
+                            .signal_fd = -1,
+                            .loader.fd = -1,
+                            .store_watch.fd = -1,
+                            .accepting = true };
         int r;
 
         s.counters.started_ns = clock_monotonic_ns();
         s.answerer = (struct answerer){ .cpus = sysconf(_SC_NPROCESSORS_ONLN),
                                         .precision = REPLY_SHORT,
+                                        .no_pedigree = !options->pedigree,
                                         .command = run_command,
                                         .arg = &s };
         s.service = (struct client_service){ .answer = answer,
@@ -470,8 +548,8 @@ int server_run(const struct options *options)
 
         r = open_server(&s);
         if (r == 0) {
-                log_info("serving on '%s'%s%s, models from '%s'", options->socket_path,
-                         *options->compat_socket ? " and " : "", options->compat_socket, options->store_path);
+                for (size_t i = 0; i < s.n_acceptors; i++)
+                        log_info("serving on '%s'", s.acceptors[i].listener.path);
                 r = run_loop(&s);
         }
         if (r == 0)

@@ -21,8 +21,11 @@ static void write_model(struct buf *out, size_t slot, const struct loaded_model 
                 "{\"energy_source\": \"%s\", \"output_type\": \"%s\", \"form\": \"%s\", \"id\": \"%s\", ",
                 models_slot_source(slot), models_slot_output_type(slot), l->form, l->id);
         write_member(out, "model", model_name(l->model));
-        (void)buf_printf(out, ", \"loaded_ms\": %" PRId64 ", \"provenance\": \"%s\"}", l->loaded_ms,
-                         model_provenance(l->model));
+        (void)buf_printf(out,
+                         ", \"loaded_ms\": %" PRId64 ", \"age_ms\": %" PRId64 ", \"load_ms\": %.3f"
+                         ", \"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"provenance\": \"%s\"}",
+                         l->loaded_ms, clock_wall_ms() - l->loaded_ms, (double)l->load_us / 1000, l->requests,
+                         l->errors, model_provenance(l->model));
 }
 
 int status_write(struct buf *out, const struct counters *c, const struct models *models, uint64_t now_ns)
@@ -31,10 +34,10 @@ int status_write(struct buf *out, const struct counters *c, const struct models 
 
         (void)buf_printf(out,
                          "{\"version\": \"%s\", \"pid\": %ld, \"uptime_ms\": %" PRIu64
-                         ", \"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"swaps\": %" PRIu64
-                         ", \"reloads\": %" PRIu64 ", \"models\": [",
+                         ", \"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"denied\": %" PRIu64
+                         ", \"swaps\": %" PRIu64 ", \"reloads\": %" PRIu64 ", \"models\": [",
                          WATTLOOP_VERSION, (long)getpid(), (now_ns - c->started_ns) / NS_PER_MS, c->requests,
-                         c->errors, c->swaps, c->reloads);
+                         c->errors, c->denied, c->swaps, c->reloads);
         for (size_t i = 0; i < models_slots(); i++) {
                 if (!models->slots[i])
                         continue;

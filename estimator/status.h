@@ -10,6 +10,7 @@ struct counters {
         uint64_t started_ns; /* monotonic */
         uint64_t requests;   /* power requests answered, with watts or with an error */
         uint64_t errors;     /* of these with an error, and bytes that were no request */
+        uint64_t denied;     /* connections of users that socket.allow does not name */
         uint64_t swaps;      /* models that were replaced, added or removed while serving */
         uint64_t reloads;    /* of the store, finished */
 };

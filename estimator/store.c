@@ -39,8 +39,12 @@ const char *models_slot_output_type(size_t slot)
         return output_types[slot % OUTPUT_TYPES];
 }
 
-const struct loaded_model *models_find(const struct models *models, const char *source,
-                                       const char *output_type)
+const char *models_form(size_t i)
+{
+        return i < ARRAY_SIZE(store_forms) ? store_forms[i] : NULL;
+}
+
+struct loaded_model *models_find(const struct models *models, const char *source, const char *output_type)
 {
         const struct energy_source *known = energy_source_find(source);
 
@@ -141,6 +145,7 @@ static int load_dir(const char *dir, const char *id, const char *form, const str
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
         CLEANUP(loaded_unrefp) struct loaded_model *l = NULL;
+        uint64_t begin_ns = clock_monotonic_ns();
         struct model *model;
         int r;
 
@@ -161,6 +166,7 @@ static int load_dir(const char *dir, const char *id, const char *form, const str
         r = model_check(l->model, e);
         if (r < 0)
                 return r;
+        l->load_us = (clock_monotonic_ns() - begin_ns) / 1000;
         *ret = TAKE(l);
         return 0;
 }

@@ -12,9 +12,12 @@
 struct loaded_model {
         struct model *model;
         char id[HASH_HEX_SIZE];
-        const char *form; /* "archive", "weight"; "file" for one that is in no store */
-        int64_t loaded_ms;
-        atomic_uint refs; /* sets of models that hold it */
+        const char *form;  /* "archive", "weight"; "file" for one that is in no store */
+        int64_t loaded_ms; /* wall clock */
+        uint64_t load_us;  /* that reading, loading and checking took */
+        uint64_t requests; /* answered by it, with watts or not; counted by whoever answers */
+        uint64_t errors;   /* of these without */
+        atomic_uint refs;  /* sets of models that hold it */
 };
 
 #define MODELS_SLOTS_MAX   32
@@ -38,8 +41,9 @@ const char *models_slot_source(size_t slot);
 const char *models_slot_output_type(size_t slot);
 
 /* The model for a request's words; the source is normalised. NULL: none. */
-const struct loaded_model *models_find(const struct models *models, const char *source,
-                                       const char *output_type);
+struct loaded_model *models_find(const struct models *models, const char *source, const char *output_type);
+/* The forms that a store may hold, preferred first; NULL behind the last. */
+const char *models_form(size_t i);
 
 /* Load what the store's `current` links name. A model that fails to load or its self-check is listed as
  * refused, and the one of `previous` (may be NULL) stays in its slot; so does an unchanged one, without being

@@ -38,7 +38,12 @@ struct model {
         char *features[MODEL_FEATURES_MAX];       /* owned */
         double feature_scale[MODEL_FEATURES_MAX]; /* a typical large value: the largest scale of any component
                                                    */
+        struct model_range {
+                double low, high;
+        } range[MODEL_FEATURES_MAX]; /* of the training data; infinite where unknown */
         size_t n_features;
+        struct model_range watts; /* that the archive declares; infinite */
+        double spread;            /* between a component's least and largest watts; infinite */
         struct model_component components[MODEL_COMPONENTS_MAX]; /* in the vocabulary's order */
         size_t n_components;
         const char *class;                       /* static: "weight", "scikit", ... */
@@ -55,6 +60,9 @@ int model_set_name(struct model *model, const char *name, struct err *e);
 /* Index of the feature, added when new. -E2BIG, -EBADMSG for an empty or overlong name. */
 int model_add_feature(struct model *model, const char *name, double scale, size_t *ret_feature,
                       struct err *e);
+
+/* The training data of a component had the feature within these bounds. */
+void model_narrow_feature(struct model *model, size_t feature, double low, double high);
 
 /* A zeroed component, which becomes the last. -EBADMSG for a name that the vocabulary does not have. */
 int model_add_component(struct model *model, const char *name, struct model_component **ret, struct err *e);

@@ -13,6 +13,8 @@
 
 #define MODEL_UNNAMED "unnamed"
 
+static const struct model_range anything = { -INFINITY, INFINITY };
+
 int model_new(struct model **ret, struct err *e)
 {
         struct model *m = calloc(1, sizeof(*m));
@@ -23,6 +25,10 @@ int model_new(struct model **ret, struct err *e)
         m->class = "weight";
         m->provenance = -1;
         m->mae = NAN;
+        for (size_t i = 0; i < MODEL_FEATURES_MAX; i++)
+                m->range[i] = anything;
+        m->watts = anything;
+        m->spread = INFINITY;
         *ret = m;
         return 0;
 }
@@ -119,6 +125,24 @@ static int read_provenance(struct model *m, const json_t *document, struct err *
         return 0;
 }
 
+/* "power_range": [least, largest] watts, or as Kepler 0.6 wrote it into its tables the width alone. */
+static int read_power_range(struct model *m, const json_t *document, struct err *e)
+{
+        const json_t *range = said(document, "power_range");
+        const json_t *low = json_array_get(range, 0), *high = json_array_get(range, 1);
+
+        if (!range)
+                return 0;
+        if (json_is_number(range) && json_number_value(range) > 0)
+                m->spread = json_number_value(range);
+        else if (json_array_size(range) == 2 && json_is_number(low) && json_is_number(high) &&
+                 json_number_value(low) <= json_number_value(high))
+                m->watts = (struct model_range){ json_number_value(low), json_number_value(high) };
+        else
+                return err_set(e, -EBADMSG, "'power_range' is neither a width nor [least, largest]");
+        return 0;
+}
+
 int model_read_head(struct model *m, const json_t *document, struct err *e)
 {
         const json_t *spec = said(document, "machine_spec");
@@ -131,6 +155,10 @@ int model_read_head(struct model *m, const json_t *document, struct err *e)
         if (r < 0)
                 return r;
         r = read_provenance(m, document, e);
+        if (r < 0)
+                return r;
+
+        r = read_power_range(m, document, e);
         if (r < 0)
                 return r;
 
@@ -172,6 +200,14 @@ int model_add_feature(struct model *m, const char *name, double scale, size_t *r
                 m->feature_scale[i] = scale;
         *ret_feature = i;
         return 0;
+}
+
+void model_narrow_feature(struct model *m, size_t feature, double low, double high)
+{
+        struct model_range *range = &m->range[feature];
+
+        range->low = fmax(range->low, low);
+        range->high = fmin(range->high, high);
 }
 
 /* Rank in the order package, core, uncore, dram, platform, and the static name; -1 when there is none. */
@@ -286,6 +322,34 @@ double model_feature_scale(const struct model *m, size_t i)
         return m->feature_scale[i] > 0 ? m->feature_scale[i] : 1;
 }
 
+bool model_feature_range(const struct model *m, size_t i, double *ret_low, double *ret_high)
+{
+        *ret_low = m->range[i].low;
+        *ret_high = m->range[i].high;
+        return isfinite(*ret_low) || isfinite(*ret_high);
+}
+
+bool model_has_domain(const struct model *m)
+{
+        double low, high;
+
+        for (size_t i = 0; i < m->n_features; i++)
+                if (model_feature_range(m, i, &low, &high))
+                        return true;
+        return false;
+}
+
+bool model_in_domain(const struct model *m, const size_t *index, const double *row)
+{
+        for (size_t i = 0; i < m->n_features; i++) {
+                double v = row[index[i]];
+
+                if (!(v >= m->range[i].low && v <= m->range[i].high))
+                        return false;
+        }
+        return true;
+}
+
 int model_bind(const struct model *m, const char *const *columns, size_t n, size_t *ret_index, struct err *e)
 {
         for (size_t i = 0; i < m->n_features; i++) {
@@ -316,22 +380,68 @@ void model_predict(const struct model *m, const size_t *index, const double *row
                 out[i] = out[i] > 0 && isfinite(out[i]) ? out[i] : 0;
 }
 
+/* Rows of the canary, and what they are in words. */
+static const struct {
+        double activity; /* times every feature's scale */
+        const char *words;
+} canaries[] = { { 0, "zero activity" }, { 0.5, "half activity" }, { 1, "full activity" } };
+#define CANARIES ARRAY_SIZE(canaries)
+
+#define NEGATIVE_TOLERANCE 1e-3 /* W; what a constant component comes to */
+
+static int check_watts(const struct model *m, const char *component, const double watts[CANARIES],
+                       struct err *e)
+{
+        double beyond = isfinite(m->watts.low) ? (m->watts.high - m->watts.low) / 2 : 0;
+        double least = INFINITY, largest = -INFINITY;
+
+        for (size_t r = 0; r < CANARIES; r++) {
+                double answer = fmax(watts[r], 0);
+
+                if (!isfinite(watts[r]) || fabs(watts[r]) > MODEL_WATTS_MAX)
+                        return err_set(e, -EDOM, "model '%.100s' predicts %g W for %s at %s", model_name(m),
+                                       watts[r], component, canaries[r].words);
+                if (answer < m->watts.low - beyond || answer > m->watts.high + beyond)
+                        return err_set(e, -EDOM,
+                                       "model '%.100s' predicts %g W for %s at %s, far from its power_range "
+                                       "of %g to %g W",
+                                       model_name(m), answer, component, canaries[r].words, m->watts.low,
+                                       m->watts.high);
+                least = fmin(least, answer);
+                largest = fmax(largest, watts[r]);
+        }
+        if (largest < -NEGATIVE_TOLERANCE)
+                return err_set(e, -EDOM, "model '%.100s' predicts negative power for %s, at best %g W",
+                               model_name(m), component, largest);
+        if (largest - least > 1.5 * m->spread)
+                return err_set(e, -EDOM,
+                               "model '%.100s' predicts %g to %g W for %s, far more than its power_range of "
+                               "%g W",
+                               model_name(m), least, largest, component, m->spread);
+        return 0;
+}
+
 int model_check(const struct model *m, struct err *e)
 {
-        double rows[2][MODEL_FEATURES_MAX] = { { 0 } }, out[2][MODEL_COMPONENTS_MAX];
-        static const char *const what[] = { "zero activity", "full activity" };
+        double row[MODEL_FEATURES_MAX], out[CANARIES][MODEL_COMPONENTS_MAX];
         size_t index[MODEL_FEATURES_MAX];
 
-        for (size_t i = 0; i < m->n_features; i++) {
-                index[i] = i;
-                rows[1][i] = model_feature_scale(m, i);
+        for (size_t r = 0; r < CANARIES; r++) {
+                for (size_t i = 0; i < m->n_features; i++) {
+                        index[i] = i;
+                        row[i] = canaries[r].activity * model_feature_scale(m, i);
+                }
+                eval_rows(m, index, row, MODEL_FEATURES_MAX, 1, out[r]);
         }
-        for (size_t r = 0; r < 2; r++) {
-                eval_rows(m, index, rows[r], MODEL_FEATURES_MAX, 1, out[r]);
-                for (size_t i = 0; i < m->n_components; i++)
-                        if (!isfinite(out[r][i]) || fabs(out[r][i]) > MODEL_WATTS_MAX)
-                                return err_set(e, -EDOM, "model '%.100s' predicts %g W for %s at %s",
-                                               model_name(m), out[r][i], m->components[i].name, what[r]);
+        for (size_t i = 0; i < m->n_components; i++) {
+                double watts[CANARIES];
+                int r;
+
+                for (size_t k = 0; k < CANARIES; k++)
+                        watts[k] = out[k][i];
+                r = check_watts(m, m->components[i].name, watts, e);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }

@@ -15,6 +15,10 @@ int plan_new(size_t n_inputs, struct plan **ret, struct err *e)
         plan->n_inputs = plan->columns = n_inputs;
         plan->kind = "";
         plan->mae = NAN;
+        for (size_t i = 0; i < MODEL_FEATURES_MAX; i++) {
+                plan->low[i] = -INFINITY;
+                plan->high[i] = INFINITY;
+        }
         *ret = plan;
         return 0;
 }

@@ -37,10 +37,12 @@ struct plan {
         size_t columns;                     /* after the stages so far */
         bool float32;                       /* these hold what a float32 can */
         double typical[MODEL_FEATURES_MAX]; /* a large value of each input, from its scaler; 0 unknown */
-        bool scaled;                        /* a scaler is among the stages */
-        const char *kind;                   /* "GradientBoostingRegressor"; static */
-        char note[PLAN_NOTE_MAX];           /* "100 trees, 1463 nodes" */
-        double mae;                         /* of this component, W; NaN unknown */
+        double low[MODEL_FEATURES_MAX]; /* range of each input in training, from its scaler; or infinite */
+        double high[MODEL_FEATURES_MAX];
+        bool scaled;              /* a scaler is among the stages */
+        const char *kind;         /* "GradientBoostingRegressor"; static */
+        char note[PLAN_NOTE_MAX]; /* "100 trees, 1463 nodes" */
+        double mae;               /* of this component, W; NaN unknown */
 };
 
 int plan_new(size_t n_inputs, struct plan **ret, struct err *e);

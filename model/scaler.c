@@ -41,11 +41,28 @@ static void run_clip(const struct plan_stage *s, const double *in, double *out, 
                 out[i] = in[i] < s->c ? s->c : in[i] > s->d ? s->d : in[i];
 }
 
-/* A scaler that sees the raw inputs knows what a large value of each is. */
-static void note_typical(struct plan *plan, size_t column, double value)
+/* A scaler that sees the raw inputs knows what a large value of each is, and between which bounds they were
+ * or are likely to have been. */
+static void note_input(struct plan *plan, size_t column, double large, double low, double high)
 {
-        if (plan->n_stages <= 1 && isfinite(value) && value > 0)
-                plan->typical[column] = value;
+        if (plan->n_stages > 1)
+                return;
+        if (isfinite(large) && large > 0)
+                plan->typical[column] = large;
+        if (low <= high) {
+                plan->low[column] = low;
+                plan->high[column] = high;
+        }
+}
+
+/* An attribute that not every version has; NULL without it. */
+static const double *known(struct plan *plan, const struct pickle_node *object, const char *name)
+{
+        const double *v = NULL;
+
+        if (pickle_attr(object, name))
+                (void)sklearn_vector(plan, object, name, plan->columns, &v, NULL);
+        return v;
 }
 
 static int check_divisors(const struct plan_stage *s, const struct pickle_node *object, struct err *e)
@@ -58,6 +75,7 @@ static int check_divisors(const struct plan_stage *s, const struct pickle_node *
 
 int scaler_add_max_abs(struct plan *plan, const struct pickle_node *object, struct err *e)
 {
+        const double *largest = known(plan, object, "max_abs_");
         struct plan_stage *s = NULL;
         int r;
 
@@ -69,7 +87,8 @@ int scaler_add_max_abs(struct plan *plan, const struct pickle_node *object, stru
         if (r == 0)
                 r = check_divisors(s, object, e);
         for (size_t j = 0; r == 0 && j < plan->columns; j++)
-                note_typical(plan, j, s->a[j]);
+                note_input(plan, j, s->a[j], largest ? -largest[j] : -s->a[j],
+                           largest ? largest[j] : s->a[j]);
         return r;
 }
 
@@ -91,6 +110,7 @@ static int add_clip(struct plan *plan, const struct pickle_node *object, struct 
 
 int scaler_add_min_max(struct plan *plan, const struct pickle_node *object, struct err *e)
 {
+        const double *low = known(plan, object, "data_min_"), *high = known(plan, object, "data_max_");
         struct plan_stage *s = NULL;
         int r;
 
@@ -100,7 +120,8 @@ int scaler_add_min_max(struct plan *plan, const struct pickle_node *object, stru
         if (r == 0)
                 r = sklearn_vector(plan, object, "min_", plan->columns, &s->b, e);
         for (size_t j = 0; r == 0 && j < plan->columns; j++)
-                note_typical(plan, j, (1 - s->b[j]) / s->a[j]);
+                note_input(plan, j, (1 - s->b[j]) / s->a[j], low && high ? low[j] : -INFINITY,
+                           low && high ? high[j] : INFINITY);
         if (r == 0 && sklearn_flag(object, "clip", false))
                 r = add_clip(plan, object, e);
         return r;
@@ -130,8 +151,13 @@ static int add_centred(struct plan *plan, const struct pickle_node *object, cons
                 for (size_t j = 0; j < plan->columns; j++)
                         ones[j] = 1;
         }
-        for (size_t j = 0; j < plan->columns; j++)
-                note_typical(plan, j, (centred ? s->b[j] : 0) + 3 * s->a[j]);
+        for (size_t j = 0; j < plan->columns; j++) {
+                double middle = centred ? s->b[j] : 0, width = MODEL_SIGMAS * s->a[j];
+                bool tells = centred && scaled;
+
+                note_input(plan, j, middle + width, tells ? middle - width : -INFINITY,
+                           tells ? middle + width : INFINITY);
+        }
         return check_divisors(s, object, e);
 }
 

@@ -169,6 +169,7 @@ static int bind_features(struct loading *l, const struct part *part, struct plan
 
                 if (r < 0)
                         return r;
+                model_narrow_feature(l->model, plan->inputs[i], plan->low[i], plan->high[i]);
         }
         return 0;
 }

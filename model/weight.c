@@ -146,6 +146,13 @@ static int read_variable(const json_t *variable, bool linear, double *ret_scale,
         return 0;
 }
 
+/* The scale is the largest absolute value of the training data (or 1, where that was 0). */
+static void note_range(struct model *m, size_t feature, double scale)
+{
+        if (scale > 0)
+                model_narrow_feature(m, feature, -scale, scale);
+}
+
 static int add_term(struct model_component *c, size_t feature, double scale, double weight, struct err *e)
 {
         double coefficient = scale > 0 ? weight / scale : 0;
@@ -183,6 +190,7 @@ static int read_linear(struct model *m, struct model_component *c, const json_t 
                 r = model_add_feature(m, name, scale, &feature, e);
                 if (r < 0)
                         return r;
+                note_range(m, feature, scale);
                 r = add_term(c, feature, scale, weight, e);
                 if (r < 0)
                         return err_prefix(e, r, "variable '%.60s'", name);
@@ -273,6 +281,7 @@ static int read_curve(struct model *m, struct model_component *c, const struct f
                 r = model_add_feature(m, name, scale, &feature, e);
                 if (r < 0)
                         return r;
+                note_range(m, feature, scale);
                 if (!strcmp(name, chosen)) {
                         c->feature = feature;
                         c->scale = scale;

@@ -10,7 +10,7 @@ sock=$dir/sock
 mkdir -p "$dir/store"
 
 # ---- an empty store ----
-start_estimator "$dir" --compat-socket "$dir/compat" --socket-mode 0600
+start_estimator "$dir" --compat-socket "$dir/compat" --socket-mode 0600 --store-watch false
 pid=$STARTED_PID
 check_has "an empty store answers that there is no model" "$(ask "$sock" "$REQUEST")" \
         '{"powers": {}, "msg": "failed to get model from request: no AbsPower model for acpi"}'
@@ -24,7 +24,9 @@ reply=$(ask "$sock" "$REQUEST")
 check_has "a power request is answered in Kepler's shape" "$reply" \
         '{"powers": {"platform": [41.0, 41.0]}, "msg": "", "core_ratio": '
 check_has "the reply carries the model and its id behind core_ratio" "$reply" \
-        ", \"model\": \"Const_41\", \"id\": \"$id\"}"
+        ", \"model\": \"Const_41\", \"id\": \"$id\", \"mae\": null, \"in_domain\": [true, true]}"
+check_has "rows beyond what the model was trained on are told" "$(ask "$sock" "${REQUEST/\[1\],\[2\]/[100],[100.5]}")" \
+        '"in_domain": [true, false]}'
 check "core_ratio is this machine's CPUs over the model's cores" \
         test "$(jq .core_ratio <<<"$reply")" = "$(jq -n "$(nproc --all)/4")"
 check_has "Kepler's own socket path answers too" "$(ask "$dir/compat" "$REQUEST")" '[41.0, 41.0]'
@@ -35,8 +37,12 @@ check_has "a missing feature is named" "$(ask "$sock" "${REQUEST/bpf_cpu_time_ms
 
 # ---- hang-up reloads as well ----
 const_weights 42 | install_weights "$dir/store" acpi/AbsPower >/dev/null
+sleep 0.3
+check "without store.watch a new model waits" model_is "$sock" Const_41
 kill -HUP "$pid"
 check "SIGHUP reloads the store" wait_for 5 model_is "$sock" Const_42
+check "status tells age, load time and what each model has answered" test \
+        "$(status_of "$sock" '.models[0] | [.age_ms >= 0, .load_ms > 0, .requests == 0, .errors == 0] | all')" = true
 
 # ---- a bad model ----
 const_weights 10000000 | install_weights "$dir/store" acpi/AbsPower >"$dir/bad"
@@ -68,6 +74,7 @@ stop "$STARTED_PID" KILL
 check "a killed one leaves its socket" test -S "$sock"
 start_estimator "$dir"
 check_has "the next one takes over the stale socket and serves" "$(ask "$sock" "$REQUEST")" '[44.0, 44.0]'
+check_has "its replies have a pedigree unless it is switched off" "$(ask "$sock" "$REQUEST")" '"in_domain"'
 stop "$STARTED_PID" INT
 check "SIGINT ends it as well" test ! -e "$sock"
 echo precious >"$sock"

@@ -16,11 +16,9 @@
         ", \"Categorical_Variables\": {}, \"Numerical_Variables\": {\"bpf_cpu_time_ms\": {\"scale\": 1000, " \
         "\"weight\": " weight "}, \"bpf_page_cache_hit\": {\"scale\": 1, \"weight\": 0}}}}"
 #define WEIGHTS(extra)                                                                                       \
-        "{\"model_name\": \"SGDRegressorTrainer_3\", \"machine_spec\": {\"cores\": 8}, " extra COMPONENT(    \
-                "dram", "1.00006",                                                                           \
-                "0") ", " COMPONENT("package", "10",                                                         \
-                                    "30") ", " COMPONENT("core", "0", "0") ", " COMPONENT("uncore", "-3",    \
-                                                                                          "0") "}"
+        "{\"model_name\": \"SGDRegressorTrainer_3\", \"machine_spec\": {\"cores\": 8}, \"mae\": 2.5, " extra \
+                COMPONENT("dram", "1.00006", "0") ", " COMPONENT("package", "10", "30") ", " COMPONENT(      \
+                        "core", "0", "0") ", " COMPONENT("uncore", "-3", "3") "}"
 #define REQUEST(type, source, values, trainer)                                                               \
         "{\"metrics\":[\"bpf_page_cache_hit\",\"extra\",\"bpf_cpu_time_ms\"],\"values\":" values             \
         ",\"output_type\":\"" type "\",\"source\":" source ",\"system_features\":[\"cpu_architecture\"],"    \
@@ -82,14 +80,30 @@ static void a_reply_has_kepler_s_shape_then_the_pedigree(void **state)
 {
         struct fixture *f = *state;
         const char *reply =
-                ask(f, REQUEST("AbsPower", "\"intel_rapl\"", "[[0,9,0],[1,9,500.0011]]", ""), ANSWER_WATTS);
+                ask(f, REQUEST("AbsPower", "\"intel_rapl\"", "[[-2,9,0],[2,9,500.0011]]", ""), ANSWER_WATTS);
         static const char head[] = "{\"powers\": {\"package\": [10.0, 25.0], \"core\": [0.0, 0.0], "
                                    "\"uncore\": [0.0, 0.0], \"dram\": [1.0001, 1.0001]}, \"msg\": \"\", "
                                    "\"core_ratio\": 0.25, \"model\": \"SGDRegressorTrainer_3\", \"id\": \"";
 
         assert_memory_equal(reply, head, strlen(head));
         assert_null(strstr(reply, "provenance"));
-        assert_string_equal(reply + strlen(head) + 64, "\"}");
+        assert_string_equal(reply + strlen(head) + 64, "\", \"mae\": 2.5, \"in_domain\": [false, false]}");
+        reply = ask(f, REQUEST("AbsPower", "\"rapl\"", "[[1,9,1000],[0,9,1000.5],[0.5,9,0]]", ""),
+                    ANSWER_WATTS);
+        assert_non_null(strstr(reply, ", \"in_domain\": [true, false, true]}"));
+        f->a.no_pedigree = true;
+        reply = ask(f, REQUEST("AbsPower", "\"rapl\"", "[[0,9,0]]", ""), ANSWER_WATTS);
+        assert_non_null(strstr(reply, "\"core_ratio\": 0.25}"));
+}
+
+static void an_error_that_nobody_measured_is_null(void **state)
+{
+        struct fixture *f = *state;
+
+        models_free(f->models);
+        f->a.models = f->models = load(f->dir, "{" COMPONENT("package", "10", "30") "}");
+        assert_non_null(strstr(ask(f, REQUEST("AbsPower", "\"rapl\"", "[[0,9,0]]", ""), ANSWER_WATTS),
+                               "\"mae\": null, \"in_domain\": [true]}"));
 }
 
 static void every_reply_has_the_same_core_ratio(void **state)
@@ -133,7 +147,7 @@ static void the_pedigree_never_pushes_a_reply_over_the_limit(void **state)
         for (int rows = 1; rows < 300; rows++) {
                 CLEANUP(buf_done) struct buf values;
                 CLEANUP(json_decrefp) json_t *reply = NULL;
-                bool told;
+                bool told, domain;
 
                 buf_init(&values, 1 << 20);
                 (void)buf_puts(&values,
@@ -148,8 +162,11 @@ static void the_pedigree_never_pushes_a_reply_over_the_limit(void **state)
                 (void)ask(f, values.data, ANSWER_WATTS);
                 assert_int_equal(json_parse(f->out.data, f->out.size, "reply", &reply, NULL), 0);
                 told = json_object_get(reply, "id");
+                domain = json_object_get(reply, "in_domain");
                 assert_true(!told || f->out.size <= REPLY_GO_MAX);
-                assert_true(told || f->out.size + 120 > REPLY_GO_MAX);
+                assert_true(told || f->out.size + 134 > REPLY_GO_MAX);
+                assert_true(told || !domain);
+                assert_true(!domain || json_array_size(json_object_get(reply, "in_domain")) == (size_t)rows);
                 with |= told;
                 without |= !told;
         }
@@ -218,6 +235,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(a_reply_has_kepler_s_shape_then_the_pedigree, set_up,
                                                 tear_down),
+                cmocka_unit_test_setup_teardown(an_error_that_nobody_measured_is_null, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(every_reply_has_the_same_core_ratio, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(exact_watts_read_back_to_the_same_double, set_up, tear_down),
                 cmocka_unit_test_setup_teardown(provenance_is_told_unless_measured, set_up, tear_down),

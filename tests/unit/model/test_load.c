@@ -70,6 +70,43 @@ static void a_wattloop_archive_loads(void **state)
         assert_true(fabs(out - 12.5) < 1e-12);
 }
 
+/* A model of 10 + 5 * (x / 100) W for the canary, with what its metadata declare. */
+static void a_canary_far_from_the_declared_range_is_refused(void **state)
+{
+        static const struct {
+                const char *range, *words; /* NULL: accepted */
+        } cases[] = {
+                { "\"power_range\": [0, 50], ", NULL },
+                { "\"power_range\": 50, ", NULL },
+                { "\"power_range\": null, ", NULL },
+                { "\"power_range\": [50, 60], ", "power_range of 50 to 60" },
+                { "\"power_range\": [0, 3], ", "power_range of 0 to 3" },
+                { "\"power_range\": 1, ", "power_range of 1 W" },
+                { "\"power_range\": [9, 1], ", "neither a width nor" },
+                { "\"power_range\": \"big\", ", "neither a width nor" },
+        };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+                char metadata[1024];
+                struct text texts[] = { { "weight.json", WEIGHTS },
+                                        { "metadata.json", metadata },
+                                        { "SGDRegressorTrainer_2.json", MAP } };
+                CLEANUP(model_archive_freep) struct model_archive *a = NULL;
+                CLEANUP(model_freep) struct model *m = NULL;
+                struct err e = { 0 };
+                int r;
+
+                (void)snprintf(metadata, sizeof(metadata), "{%s%s", cases[i].range, METADATA("") + 1);
+                a = archive_of(texts, 3);
+                r = model_load_archive(a, &m, &e);
+                if (r == 0)
+                        r = model_check(m, &e);
+                if (cases[i].words ? r == 0 || !strstr(e.text, cases[i].words) : r != 0)
+                        fail_msg("case %zu: %d '%s'", i, r, e.text);
+        }
+}
+
 static void a_lone_weight_file_loads(void **state)
 {
         static const struct text texts[] = { { "weight.json", WEIGHTS } };
@@ -194,6 +231,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(a_wattloop_archive_loads),
                 cmocka_unit_test(a_lone_weight_file_loads),
+                cmocka_unit_test(a_canary_far_from_the_declared_range_is_refused),
                 cmocka_unit_test(broken_archives_are_refused_in_words),
                 cmocka_unit_test(an_upstream_archive_predicts_as_its_weights_do),
         };

@@ -106,7 +106,8 @@ static void a_scaled_linear_model_predicts(void **state)
         CLEANUP(model_archive_freep) struct model_archive *a = new_archive("scikit", GOOD_MAP);
         CLEANUP(model_freep) struct model *m = NULL;
         const char *module, *name;
-        size_t at = 0, classes = 0;
+        size_t at = 0, classes = 0, index[] = { 0, 1 };
+        double low, high;
 
         (void)state;
         add_scaler(a);
@@ -120,6 +121,12 @@ static void a_scaled_linear_model_predicts(void **state)
         assert_string_equal(model_component_kind(m, 0), "LinearRegression");
         assert_string_equal(model_component_note(m, 0), "2 coefficients");
         assert_true(fabs(model_component_mae(m, 0) - 2.25) < 1e-12);
+        assert_true(model_has_domain(m) && model_feature_range(m, 0, &low, &high) && low <= -100 &&
+                    high <= 100);
+        assert_true(model_in_domain(m, index, (double[]){ 100, 10 }) &&
+                    model_in_domain(m, index, (double[]){ 0, 0 }));
+        assert_false(model_in_domain(m, index, (double[]){ 100.1, 0 }));
+        assert_false(model_in_domain(m, index, (double[]){ 0, NAN }));
         while (model_next_class(m, &at, &module, &name))
                 classes++;
         assert_int_equal(classes, 5); /* the wrapper, ndarray, dtype, the scaler and the model */
