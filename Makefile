@@ -159,6 +159,8 @@ bench: $(BENCH:%=bench-%)
 bench-%: $(B)/tests/bench/bench_% $(BINARIES)
 	@mkdir -p build/bench; B=$(B) $< build/bench/$*.json
 
+bench-estimator: $(B)/tests/system/estimator_load
+
 # A fuzz target links libFuzzer (clang); FUZZ_SECONDS each, over tests/data/fuzz/NAME when it is there.
 FUZZ_SECONDS ?= 10
 ## fuzz: every fuzz target for FUZZ_SECONDS (10) each

@@ -19,7 +19,7 @@ _Static_assert(sizeof(struct node) == 16, "four nodes to a cache line");
 /* A shallow tree over float32 inputs, filled up to a complete one: the children of node i are 2i and 2i + 1,
  * so a step is a comparison and a shift, and needs no look at what it leaves. Node 0 is not used. */
 #define COMPLETE_DEPTH_MAX 8
-#define COMPLETE_FILL_MAX  4 /* times the nodes that there are */
+#define COMPLETE_FILL_MAX  8 /* times the nodes that there are */
 
 struct branch {
         float threshold;

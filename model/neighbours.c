@@ -122,8 +122,9 @@ static double bound(const struct neighbours *nn, const struct box *box, const do
         }
         for (size_t j = 0; j < columns; j++) {
                 double low = box->low[j] - x[j], high = x[j] - box->high[j];
+                double d = 0.5 * (low + fabs(low) + (high + fabs(high)));
 
-                sum = add_difference(nn, sum, 0.5 * (low + fabs(low) + (high + fabs(high))));
+                sum = nn->metric == EUCLIDEAN ? sum + d * d : add_difference(nn, sum, d);
         }
         return sum;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A pickle from anywhere: refused, or data; and when the data look like a trained model, stages that run. */
+#include <math.h>
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -19,7 +20,8 @@ static size_t columns_of(const struct pickle_node *root)
 
 static void run(struct plan *plan)
 {
-        double rows[3][MODEL_FEATURES_MAX] = { { 0 } }, out[3];
+        static double rows[PLAN_ROWS + 3][MODEL_FEATURES_MAX]; /* a whole block, and less than one */
+        double out[PLAN_ROWS + 3];
         struct model_component c = { .plan = plan };
         size_t index[MODEL_FEATURES_MAX];
 
@@ -28,7 +30,10 @@ static void run(struct plan *plan)
                 rows[1][j] = 1 + (double)j;
                 rows[2][j] = -1e300 * (double)j;
         }
-        plan_eval(&c, index, rows[0], MODEL_FEATURES_MAX, 3, out, 1);
+        plan_eval(&c, index, rows[0], MODEL_FEATURES_MAX, PLAN_ROWS + 3, out, 1);
+        rows[3][0] = (double)NAN;
+        plan_eval(&c, index, rows[0], MODEL_FEATURES_MAX, PLAN_ROWS, out, 1);
+        rows[3][0] = 0;
 }
 
 static int add_curve(struct plan *plan, const struct pickle_node *root, struct err *e)
