@@ -66,11 +66,14 @@ static void best_push(struct best *b, double distance, uint32_t row)
         b->row[i] = row;
 }
 
+/* The metric is a constant where these are used, see run(). */
+#define ALWAYS inline __attribute__((always_inline))
+
 /* ---- distances, to the power of p where there is a root ---- */
 
-static double add_difference(const struct neighbours *nn, double sum, double d)
+static ALWAYS double add_difference(const struct neighbours *nn, enum metric metric, double sum, double d)
 {
-        switch (nn->metric) {
+        switch (metric) {
         case EUCLIDEAN:
                 return sum + d * d;
         case MANHATTAN:
@@ -82,17 +85,13 @@ static double add_difference(const struct neighbours *nn, double sum, double d)
         }
 }
 
-static double distance_to(const struct neighbours *nn, const double *a, const double *b, size_t columns)
+static ALWAYS double distance_to(const struct neighbours *nn, enum metric metric, const double *a,
+                                 const double *b, size_t columns)
 {
         double sum = 0;
 
-        if (nn->metric == EUCLIDEAN) { /* nearly every model's */
-                for (size_t j = 0; j < columns; j++)
-                        sum += (a[j] - b[j]) * (a[j] - b[j]);
-                return sum;
-        }
         for (size_t j = 0; j < columns; j++)
-                sum = add_difference(nn, sum, a[j] - b[j]);
+                sum = add_difference(nn, metric, sum, a[j] - b[j]);
         return sum;
 }
 
@@ -103,34 +102,36 @@ static double root(const struct neighbours *nn, double distance)
                                          : distance;
 }
 
-static void visit(const struct neighbours *nn, const double *x, size_t columns, size_t begin, size_t end,
-                  struct best *best)
+static ALWAYS void visit(const struct neighbours *nn, enum metric metric, const double *x, size_t columns,
+                         size_t begin, size_t end, struct best *best)
 {
         for (size_t i = begin; i < end; i++)
-                best_push(best, distance_to(nn, x, nn->rows + nn->order[i] * columns, columns), nn->order[i]);
+                best_push(best, distance_to(nn, metric, x, nn->rows + nn->order[i] * columns, columns),
+                          nn->order[i]);
 }
 
 /* Least distance that a row of the box can have. */
-static double bound(const struct neighbours *nn, const struct box *box, const double *x, size_t columns)
+static ALWAYS double bound(const struct neighbours *nn, enum metric metric, const struct box *box,
+                           const double *x, size_t columns)
 {
         double sum = 0;
 
         if (!box->high) {
-                double d = fmax(0, root(nn, distance_to(nn, x, box->low, columns)) - box->radius);
+                double d = fmax(0, root(nn, distance_to(nn, metric, x, box->low, columns)) - box->radius);
 
                 return nn->metric == EUCLIDEAN ? d * d : nn->metric == MINKOWSKI ? pow(d, nn->p) : d;
         }
         for (size_t j = 0; j < columns; j++) {
                 double low = box->low[j] - x[j], high = x[j] - box->high[j];
-                double d = 0.5 * (low + fabs(low) + (high + fabs(high)));
 
-                sum = nn->metric == EUCLIDEAN ? sum + d * d : add_difference(nn, sum, d);
+                sum = add_difference(nn, metric, sum, 0.5 * (low + fabs(low) + (high + fabs(high))));
         }
         return sum;
 }
 
 /* Depth first, the nearer child first, the left one when both are as near. */
-static void search(const struct neighbours *nn, const double *x, size_t columns, struct best *best)
+static ALWAYS void search(const struct neighbours *nn, enum metric metric, const double *x, size_t columns,
+                          struct best *best)
 {
         struct {
                 size_t box;
@@ -139,7 +140,7 @@ static void search(const struct neighbours *nn, const double *x, size_t columns,
         size_t depth = 1;
 
         stack[0].box = 0;
-        stack[0].bound = bound(nn, &nn->boxes[0], x, columns);
+        stack[0].bound = bound(nn, metric, &nn->boxes[0], x, columns);
         while (depth > 0) {
                 size_t i = stack[--depth].box, left = 2 * i + 1, right = left + 1;
                 const struct box *box = &nn->boxes[i];
@@ -149,11 +150,11 @@ static void search(const struct neighbours *nn, const double *x, size_t columns,
                 if (stack[depth].bound > best->distance[0])
                         continue;
                 if (box->leaf) {
-                        visit(nn, x, columns, box->begin, box->end, best);
+                        visit(nn, metric, x, columns, box->begin, box->end, best);
                         continue;
                 }
-                to_left = bound(nn, &nn->boxes[left], x, columns);
-                to_right = bound(nn, &nn->boxes[right], x, columns);
+                to_left = bound(nn, metric, &nn->boxes[left], x, columns);
+                to_right = bound(nn, metric, &nn->boxes[right], x, columns);
                 left_first = to_left <= to_right;
                 stack[depth].box = left_first ? right : left;
                 stack[depth++].bound = left_first ? to_right : to_left;
@@ -184,7 +185,8 @@ static double mean(const struct neighbours *nn, const struct best *best)
         return sum / weights;
 }
 
-static inline void run(const struct plan_stage *s, const double *in, double *out, size_t n, bool tree)
+static ALWAYS void run(const struct plan_stage *s, const double *in, double *out, size_t n, bool tree,
+                       enum metric metric)
 {
         const struct neighbours *nn = s->data;
         struct best best;
@@ -196,22 +198,22 @@ static inline void run(const struct plan_stage *s, const double *in, double *out
                         best.row[i] = 0;
                 }
                 if (tree)
-                        search(nn, in, s->n_in, &best);
+                        search(nn, metric, in, s->n_in, &best);
                 else
-                        visit(nn, in, s->n_in, 0, nn->n, &best);
+                        visit(nn, metric, in, s->n_in, 0, nn->n, &best);
                 *out = mean(nn, &best);
         }
 }
 
-static void run_tree(const struct plan_stage *s, const double *in, double *out, size_t n)
-{
-        run(s, in, out, n, true);
-}
-
-static void run_brute(const struct plan_stage *s, const double *in, double *out, size_t n)
-{
-        run(s, in, out, n, false);
-}
+#define RUNNER(name, tree, metric)                                                                           \
+        static void name(const struct plan_stage *s, const double *in, double *out, size_t n)                \
+        {                                                                                                    \
+                run(s, in, out, n, tree, metric);                                                            \
+        }
+RUNNER(run_tree, true, EUCLIDEAN) /* nearly every model's */
+RUNNER(run_brute, false, EUCLIDEAN)
+RUNNER(run_tree_other, true, ((const struct neighbours *)s->data)->metric)
+RUNNER(run_brute_other, false, ((const struct neighbours *)s->data)->metric)
 
 /* ---- loading ---- */
 
@@ -389,7 +391,11 @@ int neighbours_add(struct plan *plan, const struct pickle_node *object, struct e
                                (long long)k, nn->n);
         r = tree ? read_tree(plan, nn, object, ball, e) : read_order(plan, nn, NULL, e);
         if (r == 0)
-                r = plan_add(plan, 1, tree ? run_tree : run_brute, &s, e);
+                r = plan_add(plan, 1,
+                             nn->metric == EUCLIDEAN ? tree ? run_tree : run_brute
+                             : tree                  ? run_tree_other
+                                                     : run_brute_other,
+                             &s, e);
         if (r < 0)
                 return r;
         (void)snprintf(plan->note, sizeof(plan->note), "%zu rows, %lld neighbours, %s", nn->n, (long long)k,
