@@ -81,11 +81,12 @@ $(B)/gen/%_sql.h: $(wildcard schema/*.sql) schema/embed.awk
 	@mkdir -p $(@D)
 	$(Q)awk -v name=$* -f schema/embed.awk $(sort $(wildcard schema/$*.*.sql)) >$@
 
+COMPILE_BPF = $(CLANG) -target bpf -O2 -g -Wall -Werror -I. -I/usr/include/$(shell uname -m)-linux-gnu -MMD -MP \
+	-D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
 $(B)/bpf/%.bpf.o: bpf/%.bpf.c | have-build
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
-	$(Q)$(CLANG) -target bpf -O2 -g -Wall -Werror -D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))) \
-	-I. -I/usr/include/$(shell uname -m)-linux-gnu -MMD -MP -c $< -o $@
+	$(Q)$(COMPILE_BPF) -c $< -o $@
 
 $(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
@@ -135,9 +136,18 @@ $(B)/tests/system/%: $(B)/tests/system/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $< $(LIB) $(call pc_libs,common) -o $@
 
-$(B)/tests/bench/%: $(B)/tests/bench/%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
+$(B)/tests/bench/%.bpf.o: tests/bench/%.bpf.c | have-build
+	$(call say,BPF,$<)
+	@mkdir -p $(@D)
+	$(Q)$(COMPILE_BPF) -c $< -o $@
+$(B)/gen/%.skel.h: $(B)/tests/bench/%.bpf.o
+	$(call say,SKEL,$@)
+	@mkdir -p $(@D)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
+$(B)/tests/bench/bench_collector.o: $(B)/gen/switch.skel.h
+$(B)/tests/bench/%: $(B)/tests/bench/%.o $(B)/tests/bench/results.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIB) $(call pc_libs,common) $(call pc_libs,model) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(LIB) $(call pc_libs,common) $(call pc_libs,model) $(call pc_libs,collector) -o $@
 
 ## check: unit, system and failure tests; ends with 'N passed, N failed, N skipped'
 check: have-build $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
@@ -149,6 +159,12 @@ check-unit: have-build $(UNIT)
 ## check-valgrind: unit tests and a run of each program under valgrind
 check-valgrind: have-ci $(BINARIES) $(UNIT)
 	@B=$(B) tests/valgrind $(UNIT)
+
+PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt
+## check-qemu: the collector on Debian's kernel in qemu, with an ACPI power meter and CPU hotplug (3 minutes)
+check-qemu: have-build $(B)/bin/wattloop-collector
+	@tests/deps ensure $(PACKAGES_QEMU)
+	@B=$(B) tests/run tests/qemu/kernel.sh
 
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
@@ -203,7 +219,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind check-qemu demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/* What the collector does not have: programs on sched_switch. `nothing` is what any such program costs;
+ * `account` is the conventional design: a time stamp per thread in one hash, a process's sums in an LRU hash
+ * that user space would drain. Each is loaded alone. */
+#include <linux/bpf.h>
+#include <linux/types.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_tracing.h>
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+struct task_struct {
+        int pid;
+        int tgid;
+        char comm[16];
+} __attribute__((preserve_access_index));
+
+struct {
+        __uint(type, BPF_MAP_TYPE_HASH);
+        __uint(max_entries, 10240);
+        __type(key, __u32); /* thread */
+        __type(value, __u64);
+} began SEC(".maps");
+
+struct sums {
+        __u64 cgroup_id;
+        __u64 run_ns;
+        __u64 switches;
+        char comm[16];
+};
+struct {
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 32768);
+        __type(key, __u32); /* process */
+        __type(value, struct sums);
+} processes SEC(".maps");
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(nothing, _Bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+        return 0;
+}
+
+static __always_inline __u64 stop_clock(__u32 pid, __u64 now)
+{
+        __u64 *since = bpf_map_lookup_elem(&began, &pid);
+        __u64 ran = since && now > *since ? now - *since : 0;
+
+        if (since)
+                bpf_map_delete_elem(&began, &pid);
+        return ran;
+}
+
+SEC("tp_btf/sched_switch")
+int BPF_PROG(account, _Bool preempt, struct task_struct *prev, struct task_struct *next)
+{
+        __u64 now = bpf_ktime_get_ns(), ran = stop_clock(prev->pid, now);
+        __u32 tgid = prev->tgid, next_pid = next->pid;
+        struct sums *sums = bpf_map_lookup_elem(&processes, &tgid);
+
+        if (sums) {
+                __sync_fetch_and_add(&sums->run_ns, ran);
+                __sync_fetch_and_add(&sums->switches, 1);
+        } else {
+                struct sums first = { .cgroup_id = bpf_get_current_cgroup_id(), .run_ns = ran, .switches = 1 };
+
+                bpf_get_current_comm(first.comm, sizeof(first.comm));
+                bpf_map_update_elem(&processes, &tgid, &first, BPF_NOEXIST);
+        }
+        bpf_map_update_elem(&began, &next_pid, &now, BPF_ANY);
+        return 0;
+}
