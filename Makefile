@@ -166,6 +166,12 @@ check-qemu: have-build $(B)/bin/wattloop-collector
 	@tests/deps ensure $(PACKAGES_QEMU)
 	@B=$(B) tests/run tests/qemu/kernel.sh
 
+SECONDS ?= 1800
+SEED ?= 1
+## soak-collector: SECONDS (1800) of churn, pid reuse, kill -9 and full disks with SEED (1)
+soak-collector: have-build $(B)/bin/wattloop-collector
+	@B=$(B) tests/soak/collector.py $(SECONDS) $(SEED)
+
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
 	@B=$(B) deploy/demo/demo.sh
@@ -219,7 +225,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind check-qemu demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;

@@ -59,16 +59,31 @@ struct feature_source {
         struct overflow unplaced; /* charged of the kernel's `unplaced` */
         struct usage_set *set;    /* of this read; NULL while the base is read */
         bool has_io, based;
+        uint64_t time_offset_ns;
         struct feature_source_stats stats;
         struct task_record records[CHUNK_BYTES / sizeof(struct task_record)];
 };
 
-static uint64_t boot_ns(void)
+/* How far CLOCK_BOOTTIME is ahead of the kernel's own in this time namespace. */
+static uint64_t time_offset_ns(void)
+{
+        CLEANUP(fclosep) FILE *f = fopen("/proc/self/timens_offsets", "re");
+        long long s, ns;
+        char name[32];
+
+        while (f && fscanf(f, "%31s %lld %lld", name, &s, &ns) == 3)
+                if (!strcmp(name, "boottime"))
+                        return (uint64_t)(s * (long long)NS_PER_S + ns);
+        return 0;
+}
+
+/* As the kernel stamps the starts of processes in its records. */
+static uint64_t boot_ns(const struct feature_source *s)
 {
         struct timespec t;
 
         (void)clock_gettime(CLOCK_BOOTTIME, &t); /* cannot fail with a valid clock */
-        return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec;
+        return (uint64_t)t.tv_sec * NS_PER_S + (uint64_t)t.tv_nsec - s->time_offset_ns;
 }
 
 /* --- opening ------------------------------------------------------------------------------------------- */
@@ -258,6 +273,7 @@ static int bpf_open(const struct feature_source_options *options, struct feature
         if (r < 0)
                 return r;
 
+        s->time_offset_ns = time_offset_ns();
         (void)libbpf_set_print(print_debug);
         r = load_best(s, &variant, e);
         if (r < 0)
@@ -445,7 +461,7 @@ static void read_cpus(struct feature_source *s)
 
 static int bpf_read(struct feature_source *s, struct usage_set *set, struct err *e)
 {
-        uint64_t start_ns = clock_monotonic_ns(), now_ns = boot_ns();
+        uint64_t start_ns = clock_monotonic_ns(), now_ns = boot_ns(s);
         int r;
 
         s->set = s->based ? set : NULL;

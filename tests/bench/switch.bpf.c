@@ -16,15 +16,17 @@ struct task_struct {
 } __attribute__((preserve_access_index));
 
 struct {
-        __uint(type, BPF_MAP_TYPE_HASH);
-        __uint(max_entries, 10240);
+        __uint(type, BPF_MAP_TYPE_LRU_HASH);
+        __uint(max_entries, 32768);
         __type(key, __u32); /* thread */
         __type(value, __u64);
 } began SEC(".maps");
 
 struct sums {
         __u64 cgroup_id;
-        __u64 run_ns;
+        __u64 pid;
+        __u64 run_us;
+        __u64 counters[5]; /* of the processor, the page cache, softirqs: there, but nothing counts here */
         __u64 switches;
         char comm[16];
 };
@@ -48,25 +50,32 @@ static __always_inline __u64 stop_clock(__u32 pid, __u64 now)
 
         if (since)
                 bpf_map_delete_elem(&began, &pid);
-        return ran;
+        return ran / 1000;
+}
+
+static __always_inline void meet(__u32 tgid)
+{
+        struct sums first = { .cgroup_id = bpf_get_current_cgroup_id(), .pid = tgid };
+
+        if (bpf_map_lookup_elem(&processes, &tgid))
+                return;
+        bpf_get_current_comm(first.comm, sizeof(first.comm));
+        bpf_map_update_elem(&processes, &tgid, &first, BPF_NOEXIST);
 }
 
 SEC("tp_btf/sched_switch")
 int BPF_PROG(account, _Bool preempt, struct task_struct *prev, struct task_struct *next)
 {
-        __u64 now = bpf_ktime_get_ns(), ran = stop_clock(prev->pid, now);
+        __u64 ran = stop_clock(prev->pid, bpf_ktime_get_ns()), now;
         __u32 tgid = prev->tgid, next_pid = next->pid;
         struct sums *sums = bpf_map_lookup_elem(&processes, &tgid);
 
         if (sums) {
-                __sync_fetch_and_add(&sums->run_ns, ran);
+                __sync_fetch_and_add(&sums->run_us, ran);
                 __sync_fetch_and_add(&sums->switches, 1);
-        } else {
-                struct sums first = { .cgroup_id = bpf_get_current_cgroup_id(), .run_ns = ran, .switches = 1 };
-
-                bpf_get_current_comm(first.comm, sizeof(first.comm));
-                bpf_map_update_elem(&processes, &tgid, &first, BPF_NOEXIST);
         }
+        meet(next->tgid);
+        now = bpf_ktime_get_ns();
         bpf_map_update_elem(&began, &next_pid, &now, BPF_ANY);
         return 0;
 }

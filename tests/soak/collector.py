@@ -1,0 +1,314 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A long run of the collector among everything that could make it wrong: containers that come and go, processes that take
+over a pid, a counter of 40 W that wraps, kill -9, a full disk. Needs root.
+
+    tests/soak/collector.py SECONDS SEED
+
+Two collectors sample every 100 ms. One runs through: its memory and descriptors must stay, and what it charged must be what
+the kernel charged. The other writes to a small disk that fills up, and is killed. The joules of both must be those drawn.
+Prints how it goes every minute, then a line per claim, then "N passed, N failed, N skipped"."""
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+WATTS = 40
+MODULUS_UJ = 20_000_000_000  # a round every 500 s, the first ends after 15 s
+LIFE_S = 1.0                # of a container: several samples, even where a sample comes late
+CHURNERS = 8
+FILL_EVERY_S, KILL_EVERY_S = 30, 12
+LAST_PID = pathlib.Path("/proc/sys/kernel/ns_last_pid")
+CGROUPS = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/cpu,cpuacct"]
+
+stopping = threading.Event()
+counts = {"containers": 0, "lives": 0, "reused": 0, "kills": 0, "full": 0}
+failures = []
+
+
+def claim(words, good, why=""):
+    failures.append(not good)
+    print(f"{'ok' if good else 'not ok'} - {words}" + (f" ({why})" if why else ""), flush=True)
+
+
+class Counter(threading.Thread):
+    """A RAPL zone that draws WATTS, by the clock."""
+
+    def __init__(self, root):
+        super().__init__(daemon=True)
+        self.zone = root / "class/powercap/intel-rapl:0"
+        self.zone.mkdir(parents=True)
+        self.zero_s = time.monotonic() + 15 - MODULUS_UJ / WATTS / 1e6
+        (self.zone / "name").write_text("package-0\n")
+        (self.zone / "max_energy_range_uj").write_text(f"{MODULUS_UJ}\n")
+        self.write()
+
+    def write(self):
+        new = self.zone / "energy_uj.new"
+        new.write_text(f"{int((time.monotonic() - self.zero_s) * WATTS * 1e6) % MODULUS_UJ}\n")
+        new.rename(self.zone / "energy_uj")
+
+    def run(self):
+        while True:
+            self.write()
+            time.sleep(0.01)
+
+
+def make_parent():
+    """A cgroup of our own, or None."""
+    for mount in CGROUPS:
+        parent = pathlib.Path(mount) / f"wattloop-soak-{os.getpid()}"
+        try:
+            parent.mkdir()
+            if (parent / "cgroup.procs").exists():
+                return parent
+            parent.rmdir()
+        except OSError:
+            continue
+    return None
+
+
+def live(container, burn_s, rest_s, before=lambda: None):
+    """A process in a container: burns CPU, rests, ends. Returns its pid, and its CPU time in seconds: all of it, and not
+    only what the container's own account has, which begins when it enters."""
+    before()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            (container / "cgroup.procs").write_text("0")
+            while time.process_time() < burn_s:
+                pass
+            time.sleep(rest_s)
+        finally:
+            os._exit(0)
+    _, _, usage = os.wait4(pid, 0)
+    return pid, usage.ru_utime + usage.ru_stime
+
+
+def remove(container):
+    while True:
+        try:
+            return container.rmdir()
+        except OSError:
+            time.sleep(0.01)
+
+
+def churn(parent, worker, rng):
+    """Containers one after the other, each new. In a process of its own: the clock of process_time() is the process's."""
+    n, cpu_s = 0, 0.0
+    while not stopping.is_set():
+        name = hashlib.sha256(f"{worker} {n} {rng.random()}".encode()).hexdigest()
+        container = parent / f"docker-{name}.scope"
+        container.mkdir()
+        cpu_s += live(container, rng.uniform(0.005, 0.02), LIFE_S)[1]
+        remove(container)
+        n += 1
+    return n, cpu_s
+
+
+def reuse(parent):
+    """Lives that follow each other under one pid, in one container."""
+    container = parent / f"docker-{hashlib.sha256(b'reuse').hexdigest()}.scope"
+    container.mkdir()
+    wanted, lives, reused, cpu_s = 0, 0, 0, 0.0
+    while not stopping.is_set():
+        last = wanted
+        pid, used_s = live(container, 0.005, 0.05, lambda: last and LAST_PID.write_text(str(last - 1)))
+        cpu_s += used_s
+        lives += 1
+        reused += pid == wanted
+        wanted = pid
+    remove(container)
+    return lives, reused, cpu_s
+
+
+def spawn(function, *arguments):
+    """A process that runs function until SIGTERM and writes what it returns as JSON to the returned pipe."""
+    out, into = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+            os.write(into, json.dumps(function(*arguments)).encode())
+        finally:
+            os._exit(0)
+    os.close(into)
+    return pid, out
+
+
+def join(process):
+    pid, out = process
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
+    return json.loads(os.read(out, 4096) or b"null")
+
+
+def start(directory, database, log):
+    program = pathlib.Path(os.environ.get("B", "build")) / "bin/wattloop-collector"
+    return subprocess.Popen([program, "run", "--config", directory / "empty.yaml", "--sampling-interval", "100ms",
+                             "--sysfs-root", directory / "sys", "--power-sources", "rapl", "--store-path", database,
+                             "--metrics-listen", "127.0.0.1:0"], stderr=open(log, "ab"))
+
+
+def kib(pid, key):
+    for line in pathlib.Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return int(line.split()[1])
+    return 0
+
+
+def slope(points):
+    """Of a line through (x, y), by least squares."""
+    n = len(points)
+    mx, my = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    return sum((x - mx) * (y - my) for x, y in points) / max(1e-9, sum((x - mx) ** 2 for x, _ in points))
+
+
+def torment(directory, small, rng, seconds):
+    """The second collector's life."""
+    filler, victim = small / "filler", None
+    kill_at = time.monotonic()
+    end, fill_at = kill_at + seconds, kill_at + 5
+    while time.monotonic() < end:
+        now = time.monotonic()
+        if victim is None or victim.poll() is not None or now >= kill_at:
+            if victim is not None:
+                victim.kill()
+                victim.wait()
+                counts["kills"] += 1
+            victim = start(directory, small / "samples.db", directory / "small.log")
+            kill_at = now + rng.uniform(0.5, 2) * KILL_EVERY_S
+        if now >= fill_at:
+            try:
+                with open(filler, "wb", buffering=0) as f:
+                    while True:
+                        f.write(bytes(4096))
+            except OSError:
+                counts["full"] += 1
+            time.sleep(rng.uniform(0.5, 3))
+            filler.unlink(missing_ok=True)
+            fill_at = now + rng.uniform(0.5, 2) * FILL_EVERY_S
+        time.sleep(0.2)
+    victim.send_signal(signal.SIGTERM)
+    victim.wait()
+
+
+def judge(name, path, starts):
+    """No negative delta, and at every interval the joules that were drawn while it was measured."""
+    db = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    one = lambda sql: db.execute(sql).fetchone()[0]
+    claim(f"the {name} file is sound", one("PRAGMA integrity_check") == "ok")
+    claim(f"the {name} file has no negative delta", one(
+        "SELECT count(*) FROM usage_delta WHERE cpu_time_ns < 0 OR page_cache_pages < 0 OR net_tx_irq < 0 OR net_rx_irq < 0 "
+        "OR block_irq < 0") == 0)
+    claim(f"time only grows in the {name} file", one(
+        "SELECT count(*) FROM (SELECT end_ms, start_ms, lag(end_ms) OVER (ORDER BY interval_id) AS last FROM interval) "
+        "WHERE start_ms < last") == 0)
+    worst, backwards, last_uj, n = 0.0, 0, None, 0
+    base = None
+    for energy_uj, measured_ns in db.execute(
+            "SELECT energy_uj, measured_ns FROM power JOIN interval USING (interval_id) ORDER BY interval_id"):
+        base = base or (energy_uj, measured_ns)
+        backwards += last_uj is not None and energy_uj < last_uj
+        last_uj = energy_uj
+        drawn = WATTS * (measured_ns - base[1]) / 1e9
+        worst = max(worst, abs((energy_uj - base[0]) / 1e6 - drawn))
+        n += 1
+    claim(f"the {name} file has intervals", n > 10, f"{n}")
+    claim(f"joules never go down in the {name} file", backwards == 0)
+    allowed = WATTS * (1 + 0.2 * starts)  # a counter written and read 10 ms apart, a busy machine
+    claim(f"the {name} file's joules are {WATTS} W at every interval", worst <= allowed,
+          f"at worst {worst:.1f} J apart; {allowed:.0f} allowed")
+    return db
+
+
+def main():
+    seconds, seed = float(sys.argv[1]), int(sys.argv[2])
+    rng = random.Random(seed)
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="wattloop-soak-"))
+    small = directory / "small"
+    small.mkdir()
+    (directory / "empty.yaml").touch()
+    parent = make_parent()
+    if os.geteuid() != 0 or not parent or subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=False).returncode:
+        shutil.rmtree(directory)
+        print("skip - the soak needs root, cgroups and mount\n0 passed, 0 failed, 1 skipped")
+        return 0
+    os.nice(-15)  # what else runs may wait: this is no test of a busy machine
+    print(f"# {seconds:.0f} s, seed {seed}, Linux {os.uname().release}", flush=True)
+    Counter(directory / "sys").start()
+    steady = start(directory, directory / "samples.db", directory / "steady.log")
+    while b"beginning an epoch" not in (directory / "steady.log").read_bytes() and steady.poll() is None:
+        time.sleep(0.1)
+    time.sleep(1)
+    churners = [spawn(churn, parent, i, random.Random(seed * 1000 + i)) for i in range(CHURNERS)]
+    reuser = spawn(reuse, parent) if LAST_PID.exists() else None
+    tormentor = threading.Thread(target=torment, args=(directory, small, rng, seconds))
+    tormentor.start()
+
+    memory, descriptors, begin = [], [], time.monotonic()
+    told = begin
+    while tormentor.is_alive():
+        now = time.monotonic()
+        if steady.poll() is None:
+            memory.append((now - begin, kib(steady.pid, "RssAnon"), kib(steady.pid, "VmRSS")))
+            descriptors.append(len(os.listdir(f"/proc/{steady.pid}/fd")))
+        if now - told >= 60:
+            told = now
+            print(f"# {now - begin:5.0f} s: RSS {memory[-1][2]} KiB, anonymous {memory[-1][1]} KiB, {counts['kills']} kills, "
+                  f"{counts['full']} full disks", flush=True)
+        time.sleep(1)
+    tormentor.join()
+    lives = [join(c) or (0, 0.0) for c in churners]
+    counts["containers"], exact_s = sum(n for n, _ in lives), sum(cpu_s for _, cpu_s in lives)
+    if reuser:
+        counts["lives"], counts["reused"], cpu_s = join(reuser) or (0, 0, 0.0)
+        exact_s += cpu_s
+    time.sleep(2)  # the last deaths are told
+    alive = steady.poll() is None
+    steady.send_signal(signal.SIGTERM)
+    status = steady.wait()
+
+    print(f"# {counts}", flush=True)
+    claim("the collector ran through", alive and status == 0, f"status {status}")
+    half = [p for p in memory if p[0] >= memory[-1][0] / 2]
+    for i, what in ((1, "anonymous memory"), (2, "resident memory")):
+        grown = slope([(p[0], p[i]) for p in half]) * (half[-1][0] - half[0][0])
+        claim(f"{what} does not grow in the second half", grown <= 512,
+              f"{grown:+.0f} KiB by the fitted line; {half[-1][i]} KiB at the end")
+    quarter = max(1, len(descriptors) // 4)  # some are open during a sample only
+    first, last = min(descriptors[:quarter]), min(descriptors[-quarter:])
+    claim("no descriptor leaks", last <= first, f"{first} at first, {last} in the end")
+    if reuser:
+        claim("pids were taken over", counts["reused"] > counts["lives"] / 10, f"{counts['reused']} of {counts['lives']} lives")
+    db = judge("steady", directory / "samples.db", 1)
+    charged = db.execute("SELECT total(cpu) FROM (SELECT max(cpu_time_ns) AS cpu FROM usage JOIN entity USING (entity_id) "
+                         "WHERE kind = 'container' AND cgroup LIKE '%wattloop-soak-%' GROUP BY entity_id)").fetchone()[0]
+    off = 100 * (charged / 1e9 / exact_s - 1)
+    claim(f"{counts['containers']} containers were charged what their processes used, within 1 %", abs(off) <= 1,
+          f"{charged / 1e9:.3f} of {exact_s:.3f} s of CPU: {off:+.2f} %")
+    db.close()
+    claim("it was killed and its disk was full", counts["kills"] > 0 and counts["full"] > 0,
+          f"{counts['kills']} and {counts['full']} times")
+    judge("killed", small / "samples.db", counts["kills"] + 1).close()
+    parent.rmdir()
+    subprocess.run(["umount", small], check=False)
+    if any(failures):
+        print(f"# left in {directory}")
+    else:
+        shutil.rmtree(directory)
+    print(f"{failures.count(False)} passed, {failures.count(True)} failed, 0 skipped", flush=True)
+    return 1 if any(failures) else 0
+
+
+sys.exit(main())
