@@ -168,7 +168,7 @@ check-qemu: have-build $(B)/bin/wattloop-collector
 
 SECONDS ?= 1800
 SEED ?= 1
-## soak-collector: SECONDS (1800) of churn, pid reuse, kill -9 and full disks with SEED (1)
+## soak-collector: SECONDS (1800) of container churn, kill -9 and full disks with SEED (1)
 soak-collector: have-build $(B)/bin/wattloop-collector
 	@B=$(B) tests/soak/collector.py $(SECONDS) $(SEED)
 
