@@ -63,22 +63,24 @@ class Counter(threading.Thread):
 
 
 def make_parent():
-    """A cgroup of our own, or None."""
+    """A cgroup of our own, and what tells the CPU time in ns that was spent in it and in those that were below it."""
     for mount in CGROUPS:
         parent = pathlib.Path(mount) / f"wattloop-soak-{os.getpid()}"
         try:
             parent.mkdir()
-            if (parent / "cgroup.procs").exists():
-                return parent
-            parent.rmdir()
         except OSError:
             continue
-    return None
+        stat, usage = parent / "cpu.stat", parent / "cpuacct.usage"
+        if stat.exists() and "usage_usec" in stat.read_text():
+            return parent, lambda: 1000 * int(stat.read_text().split()[1])
+        if usage.exists():
+            return parent, lambda: int(usage.read_text())
+        parent.rmdir()
+    return None, None
 
 
 def live(container, burn_s, rest_s):
-    """A process in a container: burns CPU, rests, ends. Returns its CPU time in seconds: all of it, and not only what the
-    container's own account has, which begins when it enters."""
+    """A process in a container: burns CPU, rests, ends. Returns its CPU time in seconds, that before it entered included."""
     pid = os.fork()
     if pid == 0:
         try:
@@ -107,7 +109,7 @@ def churn(parent, worker, rng):
         name = hashlib.sha256(f"{worker} {n} {rng.random()}".encode()).hexdigest()
         container = parent / f"docker-{name}.scope"
         container.mkdir()
-        cpu_s += live(container, rng.uniform(0.005, 0.02), LIFE_S)
+        cpu_s += live(container, rng.uniform(0.02, 0.1), LIFE_S)
         remove(container)
         n += 1
     return n, cpu_s
@@ -195,21 +197,23 @@ def judge(name, path, starts):
     claim(f"time only grows in the {name} file", one(
         "SELECT count(*) FROM (SELECT end_ms, start_ms, lag(end_ms) OVER (ORDER BY interval_id) AS last FROM interval) "
         "WHERE start_ms < last") == 0)
-    worst, backwards, last_uj, n = 0.0, 0, None, 0
-    base = None
+    worst, backwards, last_uj, n, base, drawn, apart = 0.0, 0, None, 0, None, 0.0, 0.0
     for energy_uj, measured_ns in db.execute(
             "SELECT energy_uj, measured_ns FROM power JOIN interval USING (interval_id) ORDER BY interval_id"):
         base = base or (energy_uj, measured_ns)
         backwards += last_uj is not None and energy_uj < last_uj
         last_uj = energy_uj
         drawn = WATTS * (measured_ns - base[1]) / 1e9
-        worst = max(worst, abs((energy_uj - base[0]) / 1e6 - drawn))
+        apart = (energy_uj - base[0]) / 1e6 - drawn
+        worst = max(worst, abs(apart))
         n += 1
-    claim(f"the {name} file has intervals", n > 10, f"{n}")
+    claim(f"the {name} file has intervals", n > 3, f"{n}")
     claim(f"joules never go down in the {name} file", backwards == 0)
-    allowed = WATTS * (1 + 0.2 * starts)  # a counter written and read 10 ms apart, a busy machine
-    claim(f"the {name} file's joules are {WATTS} W at every interval", worst <= allowed,
-          f"at worst {worst:.1f} J apart; {allowed:.0f} allowed")
+    # Clock and counter are read one after the other: a machine that stops in between shifts joules to the next interval.
+    claim(f"the {name} file's joules are {WATTS} W at every interval, give or take 5 s", worst <= 5 * WATTS,
+          f"at worst {worst:.1f} J apart")
+    claim(f"the {name} file's joules are {WATTS} W in the end", abs(apart) <= WATTS * (1 + 0.1 * starts) + 0.002 * drawn,
+          f"{apart:+.1f} J of {drawn:.1f}")
     return db
 
 
@@ -220,11 +224,11 @@ def main():
     small = directory / "small"
     small.mkdir()
     (directory / "empty.yaml").touch()
-    parent = make_parent()
+    parent, inside_ns = make_parent()
     if os.geteuid() != 0 or not parent or subprocess.run(
             ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=False).returncode:
         shutil.rmtree(directory)
-        print("skip - the soak needs root, cgroups and mount\n0 passed, 0 failed, 1 skipped")
+        print("skip - the soak needs root, a cgroup with an account of CPU time, and mount\n0 passed, 0 failed, 1 skipped")
         return 0
     os.nice(-15)  # what else runs may wait: this is no test of a busy machine
     print(f"# {seconds:.0f} s, seed {seed}, Linux {os.uname().release}", flush=True)
@@ -251,8 +255,9 @@ def main():
         time.sleep(1)
     tormentor.join()
     lives = [join(c) or (0, 0.0) for c in churners]
-    counts["containers"], exact_s = sum(n for n, _ in lives), sum(cpu_s for _, cpu_s in lives)
+    counts["containers"], whole_s = sum(n for n, _ in lives), sum(cpu_s for _, cpu_s in lives)
     time.sleep(2)  # the last deaths are told
+    inside_s = inside_ns() / 1e9
     alive = steady.poll() is None
     steady.send_signal(signal.SIGTERM)
     status = steady.wait()
@@ -270,9 +275,10 @@ def main():
     db = judge("steady", directory / "samples.db", 1)
     charged = db.execute("SELECT total(cpu) FROM (SELECT max(cpu_time_ns) AS cpu FROM usage JOIN entity USING (entity_id) "
                          "WHERE kind = 'container' AND cgroup LIKE '%wattloop-soak-%' GROUP BY entity_id)").fetchone()[0]
-    off = 100 * (charged / 1e9 / exact_s - 1)
-    claim(f"{counts['containers']} containers were charged what their processes used, within 1 %", abs(off) <= 1,
-          f"{charged / 1e9:.3f} of {exact_s:.3f} s of CPU: {off:+.2f} %")
+    charged_s = charged / 1e9
+    claim(f"{counts['containers']} containers were charged what the kernel says, within 1 %",
+          0.99 * inside_s <= charged_s <= 1.01 * whole_s,
+          f"{charged_s:.3f} s of CPU; {inside_s:.3f} s were spent inside, {whole_s:.3f} s with the time before they entered")
     db.close()
     claim("it was killed and its disk was full", counts["kills"] > 0 and counts["full"] > 0,
           f"{counts['kills']} and {counts['full']} times")
