@@ -84,7 +84,7 @@ static void explain_refusal(struct err *e)
                       cause.text);
 }
 
-static int open_store(struct collector *c, bool corrupt, struct err *e)
+static int open_store(struct collector *c, struct store *corrupt, struct err *e)
 {
         const struct store_options options = {
                 .path = c->options->store_path,
@@ -117,13 +117,11 @@ static int open_store(struct collector *c, bool corrupt, struct err *e)
 static void replace_store(struct collector *c)
 {
         int64_t now_ms = c->window->end_ms;
-        bool corrupt = c->store;
         struct err e = { 0 };
 
-        store_close(TAKE(c->store));
         c->lookup.restore_entity = NULL;
         c->lookup.restore_sensor = NULL;
-        if (open_store(c, corrupt, &e) == 0) {
+        if (open_store(c, TAKE(c->store), &e) == 0) {
                 window_start(c->window, now_ms);
                 return;
         }
@@ -163,6 +161,21 @@ static void publish(struct collector *c)
                 log_warning("metrics are out of date: no memory, or more than %zu bytes", METRICS_TEXT_MAX);
 }
 
+/* Stamps would be ahead of the clock until it has caught up, for ever if it was wrong by years. */
+static void follow_clock(struct collector *c, const struct sample *sample)
+{
+        int64_t start_ms = sample->wall_ms - (int64_t)(sample->duration_ns / NS_PER_MS);
+        struct err e = { 0 };
+
+        if (!c->store || !window_clock_went_back(c->window, sample))
+                return;
+        if (store_begin_epoch(c->store, &c->machine, start_ms, c->window, &e) < 0)
+                warn_limited(&c->store_warning, "no new epoch although the clock was set back", &e);
+        else
+                log_warning("the clock was set back by more than %lld s: a new epoch begins",
+                            (long long)CLOCK_BACK_MS / 1000);
+}
+
 static void tick(struct collector *c)
 {
         uint64_t begin_ns = clock_monotonic_ns();
@@ -170,6 +183,7 @@ static void tick(struct collector *c)
 
         if (read_sample(c, &sample) < 0)
                 return;
+        follow_clock(c, &sample);
         window_fold(c->window, &sample, &c->lookup);
         store_interval(c);
         c->stats.ticks++;
@@ -258,7 +272,7 @@ static int set_up(struct collector *c, struct err *e)
         c->lookup = sampler_lookup(c->sampler);
         c->stats.feature_source = sampler_feature_source(c->sampler);
         if (*c->options->store_path)
-                r = open_store(c, false, e);
+                r = open_store(c, NULL, e);
         if (r == 0 && read_sample(c, &base) < 0)
                 r = err_set(e, -EIO, "the first sample could not be taken");
         if (r < 0)

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include <sys/vfs.h>
+#include "common/clock.h"
 
 static const struct power_source_ops *const sources[] = {
         &power_source_rapl,  &power_source_rapl_perf, &power_source_rapl_msr, &power_source_acpi,
@@ -119,18 +120,25 @@ int power_read(struct power_set *set, const struct power_context *context,
         for (size_t i = 0; i < set->n; i++) {
                 struct power_reading part[SENSORS_MAX];
                 struct power_state *s = &set->states[i];
+                uint64_t begin_ns = clock_monotonic_ns(), end_ns;
                 int r;
 
                 if (!s->source)
                         continue;
                 memset(part, 0, sizeof(part));
                 r = s->ops->read(s->source, context, part, e);
+                end_ns = clock_monotonic_ns();
+                s->read_ns = end_ns - begin_ns;
                 if (r < 0) {
                         failed++;
                         continue;
                 }
-                for (int j = 0; j < r && n < SENSORS_MAX; j++)
-                        ret[n++] = part[j];
+                for (int j = 0; j < r && n < SENSORS_MAX; j++) {
+                        ret[n] = part[j];
+                        if (s->ops->counts)
+                                ret[n].stamp_ns = begin_ns + (end_ns - begin_ns) / 2;
+                        n++;
+                }
         }
         set->errors += (uint64_t)failed;
         *ret_failed = failed;

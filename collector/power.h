@@ -22,6 +22,7 @@ struct power_reading {
         double energy_uj;    /* since the last read */
         uint64_t covered_ns; /* the time energy_uj covers: longer than the interval when a counter could not
                                 be read before and has caught up; 0: the interval */
+        uint64_t stamp_ns;   /* counters: monotonic time of this read; 0: energy_uj is of the interval */
         double idle_uj;      /* part of energy_uj known to be idle; negative: not known, the window decides */
         char model[160];     /* estimated: "NAME ID"; else "" */
         char model_provenance[16]; /* what the model was trained on: "measured", "simulated"; "" not estimated
@@ -76,6 +77,7 @@ struct power_source_ops {
         /* "rapl", "platform" or NULL. Sources of one group read the same thing in different ways: only the
          * first of the list that can be opened is used. */
         const char *group;
+        bool counts; /* reads counters: what they show goes on between the features' stamp and the read */
         /* -ENOENT: no such sensor here (normal on most machines); -EACCES and others: there, but refused. */
         int (*open)(const struct power_source_options *options, struct power_source **ret, struct err *e);
         /* Fill at most SENSORS_MAX readings; returns how many, or a negative errno when the source as a whole
@@ -111,6 +113,7 @@ struct power_state {
         struct power_source *source; /* NULL: not opened */
         int result;                  /* of opening; -ENOENT: no such sensor here */
         struct err error;            /* words for a negative result */
+        uint64_t read_ns;            /* what the last read took */
         bool fallback;               /* not listed, but used because no listed source was found */
 };
 struct power_set {

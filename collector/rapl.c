@@ -435,6 +435,7 @@ static int rapl_read(struct power_source *s, const struct power_context *context
 const struct power_source_ops power_source_rapl = {
         .name = "rapl",
         .group = "rapl",
+        .counts = true,
         .open = rapl_open,
         .read = rapl_read,
         .close = rapl_close,

@@ -311,6 +311,7 @@ static int msr_read(struct power_source *s, const struct power_context *context,
 const struct power_source_ops power_source_rapl_msr = {
         .name = "rapl-msr",
         .group = "rapl",
+        .counts = true,
         .open = msr_open,
         .read = msr_read,
         .close = msr_close,

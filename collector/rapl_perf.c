@@ -277,6 +277,7 @@ static int perf_read(struct power_source *s, const struct power_context *context
 const struct power_source_ops power_source_rapl_perf = {
         .name = "rapl-perf",
         .group = "rapl",
+        .counts = true,
         .open = perf_open,
         .read = perf_read,
         .close = perf_close,

@@ -178,6 +178,7 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
         r = power_read(&s->power, &context, s->readings, ret_power_failed, e);
 
         *ret = (struct sample){ .duration_ns = context.duration_ns,
+                                .stamp_ns = now_ns,
                                 .wall_ms = wall_ms,
                                 .usage = &s->usage,
                                 .measured = s->measured,

@@ -1,6 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* samples.db (contract 1): the one owner of the file. One transaction per interval; nothing that was stored
- * is lost when the program is killed. SQL is in store.c (the owner) and store_status.c (a reader) only. */
+ * is lost when the program is killed. SQL is in store*.c only: appending in store.c, store_open.c,
+ * store_retain.c, and store_status.c, a reader.
+ *
+ * The file is in WAL mode with synchronous=FULL: an interval that was appended survives a power cut. One
+ * connection writes and checkpoints, under a lock; SQLite 3.40 may corrupt a WAL that is reset by
+ * two connections at once. */
 #pragma once
 
 #include <jansson.h>
@@ -18,7 +23,8 @@ struct store_options {
         int64_t now_ms;             /* wall clock */
         int64_t retention_age_ms;
         int64_t retention_size; /* bytes */
-        bool corrupt;           /* it is known to be: start anew whatever opening it says */
+        struct store *corrupt; /* NULL, or this file's store, which cannot be used any more: it is closed, and
+                                  the file moved aside under its lock, whatever a look at it would say */
 };
 
 /* How opening went, for the caller to tell. */
@@ -40,10 +46,13 @@ CLEANUP_DEFINE(struct store *, store_close);
  * stored; -EBADMSG: the file is corrupt. */
 int store_append(struct store *store, struct window *window, int64_t now_ms, struct err *e);
 
+/* A new epoch in the same file: totals restart, the window's too, and stamps begin at `now_ms`. */
+int store_begin_epoch(struct store *store, const struct machine *machine, int64_t now_ms,
+                      struct window *window, struct err *e);
+
 /* window_lookup's callbacks; context is the store. */
-int store_restore_entity(void *store, const char *key, uint64_t ret_total[FEATURE_N]);
-int store_restore_sensor(void *store, const struct power_reading *sensor, int64_t *ret_energy_uj,
-                         int64_t *ret_idle_uj, double *ret_min_watts);
+int store_restore_entity(void *store, enum entity_kind kind, const char *key, uint64_t ret_total[FEATURE_N]);
+int store_restore_sensor(void *store, const struct power_reading *sensor, struct sensor_past *ret);
 
 /* What is in the file, read only: a new reference to a JSON object. -ENOENT: nothing recorded. */
 int store_status(const char *path, int64_t now_ms, json_t **ret, struct err *e);

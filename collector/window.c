@@ -6,6 +6,7 @@
 #include <string.h>
 
 const char *const split_names[SPLIT_N] = { "package", "core", "uncore", "dram", "platform" };
+const char *const entity_kind_names[ENTITY_KINDS] = { "container", "vm", "process" };
 
 #define STAMP_TOLERANCE_MS 100 /* the two clocks are read one after the other */
 #define NS_IN_MS           1000000
@@ -19,8 +20,15 @@ int window_new(struct window **ret)
                 return -ENOMEM;
         for (int c = 0; c < SPLIT_N; c++)
                 w->split[c].source = -1;
+        w->idle_window_ns = IDLE_WINDOW_NS;
         *ret = w;
         return 0;
+}
+
+static void entity_free(struct entity *entity)
+{
+        free(entity->names);
+        free(entity);
 }
 
 void window_free(struct window *w)
@@ -28,7 +36,7 @@ void window_free(struct window *w)
         if (!w)
                 return;
         for (size_t i = 0; i < w->n; i++)
-                free(w->entities[i]);
+                entity_free(w->entities[i]);
         free(w->entities);
         free(w);
 }
@@ -42,7 +50,7 @@ void window_start(struct window *w, int64_t wall_ms)
 void window_reset(struct window *w)
 {
         for (size_t i = 0; i < w->n; i++)
-                free(w->entities[i]);
+                entity_free(w->entities[i]);
         w->n = 0;
         w->n_sensors = 0;
         for (int c = 0; c < SPLIT_N; c++)
@@ -100,7 +108,8 @@ static bool is_reserved(const char *key)
         return !strcmp(key, ENTITY_SYSTEM) || !strcmp(key, ENTITY_KERNEL);
 }
 
-static int add_entity(struct window *w, const char *key, const char *cgroup, struct entity **ret)
+static int add_entity(struct window *w, enum entity_kind kind, const char *key, const char *cgroup,
+                      struct entity **ret)
 {
         struct entity *entity;
         bool found;
@@ -117,6 +126,7 @@ static int add_entity(struct window *w, const char *key, const char *cgroup, str
         entity = calloc(1, sizeof(*entity));
         if (!entity)
                 return -ENOMEM;
+        entity->kind = kind;
         (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
         (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
@@ -126,11 +136,11 @@ static int add_entity(struct window *w, const char *key, const char *cgroup, str
         return 1;
 }
 
-int window_restore_entity(struct window *w, const char *key, const char *cgroup,
+int window_restore_entity(struct window *w, enum entity_kind kind, const char *key, const char *cgroup,
                           const uint64_t total[FEATURE_N])
 {
         struct entity *entity;
-        int r = add_entity(w, key, cgroup, &entity);
+        int r = add_entity(w, kind, key, cgroup, &entity);
 
         if (r < 0)
                 return r;
@@ -153,14 +163,14 @@ static struct entity *entity_of(struct window *w, const struct cgroup_usage *row
                 key = info->container;
                 cgroup = info->path;
         }
-        r = add_entity(w, key, cgroup, &entity);
+        r = add_entity(w, ENTITY_CONTAINER, key, cgroup, &entity);
         if (r < 0 && !is_reserved(key)) {
                 key = ENTITY_SYSTEM;
                 w->overflowed++;
-                r = add_entity(w, key, "", &entity);
+                r = add_entity(w, ENTITY_CONTAINER, key, "", &entity);
         }
         if (r > 0 && lookup->restore_entity)
-                (void)lookup->restore_entity(lookup->restore_context, key,
+                (void)lookup->restore_entity(lookup->restore_context, entity->kind, key,
                                              entity->total); /* unknown: from zero */
         return r < 0 ? NULL : entity;
 }
@@ -200,6 +210,7 @@ static bool same_sensor(const struct power_reading *a, const struct power_readin
 static struct sensor *sensor_of(struct window *w, const struct power_reading *reading,
                                 const struct window_lookup *lookup)
 {
+        struct sensor_past past = { .idle_min_watts = NAN };
         struct sensor *s;
 
         for (size_t i = 0; i < w->n_sensors; i++)
@@ -208,10 +219,15 @@ static struct sensor *sensor_of(struct window *w, const struct power_reading *re
         if (w->n_sensors == SENSORS_MAX)
                 return NULL;
         s = &w->sensors[w->n_sensors++];
-        *s = (struct sensor){ .reading = *reading, .min_watts = NAN };
         if (lookup->restore_sensor)
-                (void)lookup->restore_sensor(lookup->restore_context, reading, &s->energy_uj, &s->idle_uj,
-                                             &s->min_watts);
+                (void)lookup->restore_sensor(lookup->restore_context, reading,
+                                             &past); /* unknown: from zero */
+        *s = (struct sensor){ .reading = *reading,
+                              .energy_uj = past.energy_uj,
+                              .idle_uj = past.idle_uj,
+                              .raw_uj = past.raw_uj,
+                              .idle_fit_watts = NAN };
+        idle_init(&s->idle, past.idle_min_watts);
         return s;
 }
 
@@ -221,28 +237,62 @@ static bool is_plausible(const struct power_reading *reading, double seconds)
                reading->energy_uj <= SENSOR_WATTS_MAX * 1e6 * seconds; /* false for NaN, too */
 }
 
-/* The idle part: what the source knows, else the lowest power seen so far. */
-static void fold_reading(struct sensor *s, const struct power_reading *reading, uint64_t duration_ns)
+/* The idle watts: what the source knows, else by the rule; by regression only once that tells. */
+static double idle_of(const struct window *w, const struct sensor *s, double known_uj, double seconds)
 {
-        double seconds = (double)(reading->covered_ns ? reading->covered_ns : duration_ns) / 1e9;
-        double idle_uj = reading->idle_uj;
-        int64_t whole_uj;
+        double watts = s->idle_min_watts;
+
+        if (known_uj >= 0)
+                watts = known_uj / 1e6 / seconds;
+        else if (w->idle_rule == IDLE_REGRESSION && !isnan(s->idle_fit_watts))
+                watts = s->idle_fit_watts;
+        return fmin(watts, s->watts);
+}
+
+/* Energy totals at the end of the interval. */
+static void advance(struct sensor *s, double energy_uj, double seconds)
+{
+        int64_t before_uj = s->energy_uj, idle_uj;
+
+        s->raw_uj += llround(energy_uj);
+        s->energy_uj = s->raw_uj - llround(s->watts * (double)s->lag_ns / 1e3);
+        if (s->energy_uj < before_uj)
+                s->energy_uj = before_uj;
+        s->interval_uj = (double)(s->energy_uj - before_uj);
+        idle_uj = llround(s->idle_watts * seconds * 1e6);
+        if (idle_uj > s->energy_uj - before_uj)
+                idle_uj = s->energy_uj - before_uj;
+        s->idle_uj += idle_uj;
+        s->interval_idle_uj = (double)idle_uj;
+}
+
+static void fold_reading(struct window *w, struct sensor *s, const struct power_reading *reading,
+                         const struct sample *sample)
+{
+        uint64_t own_ns = sample->duration_ns, stamp_ns = s->stamp_ns;
+        double seconds, interval, cpus = NAN;
 
         s->reading = *reading;
+        s->stamp_ns = reading->stamp_ns;
+        if (stamp_ns && reading->stamp_ns > stamp_ns)
+                own_ns = reading->stamp_ns - stamp_ns;
+        seconds = (double)(reading->covered_ns ? reading->covered_ns : own_ns) / 1e9;
+        interval = (double)(reading->covered_ns ? reading->covered_ns : sample->duration_ns) / 1e9;
         s->valid = is_plausible(reading, seconds);
         if (!s->valid)
                 return;
+        s->lag_ns = 0;
+        if (reading->stamp_ns > sample->stamp_ns &&
+            reading->stamp_ns - sample->stamp_ns < sample->duration_ns)
+                s->lag_ns = (int64_t)(reading->stamp_ns - sample->stamp_ns);
         s->watts = reading->energy_uj / 1e6 / seconds;
-        if (idle_uj < 0) {
-                s->min_watts = isnan(s->min_watts) ? s->watts : fmin(s->min_watts, s->watts);
-                idle_uj = s->min_watts * seconds * 1e6;
-        }
-        idle_uj = fmin(idle_uj, reading->energy_uj);
-        s->idle_watts = idle_uj / 1e6 / seconds;
-        whole_uj = llround(reading->energy_uj);
-        s->energy_uj += whole_uj;
-        s->idle_uj += llround(idle_uj) < whole_uj ? llround(idle_uj) : whole_uj;
-        s->reading.idle_uj = idle_uj;
+        if (w->measured[FEATURE_CPU_TIME] && sample->duration_ns)
+                cpus = (double)w->delta[FEATURE_CPU_TIME] / (double)sample->duration_ns;
+        idle_fold(&s->idle, s->watts, cpus, sample->duration_ns, w->idle_window_ns);
+        s->idle_min_watts = idle_minimum(&s->idle);
+        s->idle_fit_watts = idle_intercept(&s->idle);
+        s->idle_watts = idle_of(w, s, reading->idle_uj, seconds);
+        advance(s, reading->energy_uj, interval);
 }
 
 static void fold_power(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
@@ -253,7 +303,7 @@ static void fold_power(struct window *w, const struct sample *sample, const stru
                 struct sensor *s = sensor_of(w, &sample->readings[i], lookup);
 
                 if (s)
-                        fold_reading(s, &sample->readings[i], sample->duration_ns);
+                        fold_reading(w, s, &sample->readings[i], sample);
         }
 }
 
@@ -274,8 +324,8 @@ static void sum_component(struct window *w, enum split_component c)
                         split->source = (int)i;
                 else if (strcmp(w->sensors[split->source].reading.source, s->reading.source) != 0)
                         continue;
-                split->idle_uj += s->reading.idle_uj;
-                split->dynamic_uj += s->reading.energy_uj - s->reading.idle_uj;
+                split->idle_uj += s->interval_idle_uj;
+                split->dynamic_uj += s->interval_uj - s->interval_idle_uj;
         }
 }
 
@@ -318,6 +368,12 @@ void window_stamp(int64_t base_ms, int64_t wall_ms, uint64_t duration_ns, int64_
                 *ret_end_ms = *ret_start_ms + 1;
 }
 
+bool window_clock_went_back(const struct window *w, const struct sample *sample)
+{
+        return !w->pending_ns &&
+               sample->wall_ms < w->base_ms + (int64_t)(sample->duration_ns / NS_IN_MS) - CLOCK_BACK_MS;
+}
+
 void window_fold(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
 {
         fold_usage(w, sample, lookup);
@@ -339,7 +395,7 @@ void window_stored(struct window *w)
                 struct entity *entity = w->entities[i];
 
                 if (entity->idle_ns > ENTITY_FORGET_NS && !is_reserved(entity->key))
-                        free(entity);
+                        entity_free(entity);
                 else
                         w->entities[kept++] = entity;
         }

@@ -8,12 +8,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "collector/features.h"
+#include "collector/idle.h"
 #include "collector/power.h"
 
 #define WINDOW_ENTITIES_MAX 16384 /* kept in memory; what comes on top counts as system_processes */
 #define ENTITY_KEY_MAX      80
 /* An entity without activity for this long is no longer written; when it returns its total is looked up. */
 #define ENTITY_FORGET_NS (UINT64_C(600) * 1000000000)
+
+#define IDLE_WINDOW_NS (UINT64_C(86400) * 1000000000) /* the default */
+#define CLOCK_BACK_MS  INT64_C(60000)                 /* set back by more: a new epoch */
 
 #define ENTITY_SYSTEM "system_processes"
 #define ENTITY_KERNEL "kernel_processes"
@@ -22,9 +26,19 @@
 enum split_component { SPLIT_PACKAGE, SPLIT_CORE, SPLIT_UNCORE, SPLIT_DRAM, SPLIT_PLATFORM, SPLIT_N };
 extern const char *const split_names[SPLIT_N];
 
+enum entity_kind { ENTITY_CONTAINER, ENTITY_VM, ENTITY_PROCESS, ENTITY_KINDS };
+extern const char *const entity_kind_names[ENTITY_KINDS]; /* as in samples.db */
+
+/* Who an entity is, where somebody knows. */
+struct entity_names {
+        char pod_id[64], pod_name[254], container_name[64], container_namespace[64]; /* "" not known */
+};
+
 struct entity {
-        char key[ENTITY_KEY_MAX]; /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
-        char cgroup[256];         /* path when it was first seen */
+        enum entity_kind kind;
+        char key[ENTITY_KEY_MAX];   /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
+        struct entity_names *names; /* owned; NULL: nothing known */
+        char cgroup[256];           /* path when it was first seen */
         uint64_t total[FEATURE_N];
         uint64_t delta[FEATURE_N];       /* in the last sample */
         double energy_uj[SPLIT_N];       /* dynamic energy of the last sample */
@@ -33,13 +47,30 @@ struct entity {
         int64_t store_id;                /* the store's; 0 unknown */
 };
 
+/* Which watts count as idle; known by both rules they are recorded. */
+enum idle_rule { IDLE_MINIMUM, IDLE_REGRESSION };
+
+/* A counter is read a moment after the features, at a stamp of its own. So that energy and usage are of the
+ * same window, its total is taken back to the features' stamp by its power: energy_uj is raw_uj interpolated.
+ */
 struct sensor {
-        struct power_reading reading; /* the last one; names the sensor */
-        bool valid;                   /* read in the last sample */
-        int64_t energy_uj, idle_uj;   /* totals, whole: so that their difference never shrinks */
-        double watts, idle_watts;     /* of the last valid reading */
-        double min_watts;             /* lowest power seen; NaN: none yet */
+        struct power_reading reading;          /* the last one; names the sensor */
+        bool valid;                            /* read in the last sample */
+        int64_t energy_uj, idle_uj;            /* totals, whole: so that their difference never shrinks */
+        int64_t raw_uj;                        /* total at the sensor's own stamp */
+        uint64_t stamp_ns;                     /* that stamp; 0: none yet */
+        int64_t lag_ns;                        /* how long after the features' it is */
+        double interval_uj, interval_idle_uj;  /* of energy_uj and idle_uj, in the last sample */
+        double watts, idle_watts;              /* of the last valid reading */
+        double idle_min_watts, idle_fit_watts; /* idle by either rule; NaN: not known */
+        struct idle idle;
         int64_t store_id;
+};
+
+/* What a sensor had reached before the window knew it. */
+struct sensor_past {
+        int64_t energy_uj, idle_uj, raw_uj;
+        double idle_min_watts; /* NaN: not known */
 };
 
 /* The split of one component's energy in the last sample. All of it goes somewhere: dynamic energy to
@@ -67,7 +98,9 @@ struct window {
         uint64_t measured_ns;     /* of the epoch, up to base_ms */
         int64_t start_ms, end_ms; /* of the interval as it would be stored now */
         uint64_t last_ns;         /* duration of the last sample */
-        uint64_t overflowed;      /* activities counted as system_processes because the window was full */
+        uint64_t idle_window_ns;  /* set by the owner after window_new(), which gives the defaults */
+        enum idle_rule idle_rule;
+        uint64_t overflowed; /* activities counted as system_processes because the window was full */
 };
 
 /* Where the window learns what it cannot know. */
@@ -77,16 +110,17 @@ struct window_lookup {
         void *cgroup_context;
         /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno
          * (it then counts from zero). NULL: all are new. */
-        int (*restore_entity)(void *restore_context, const char *key, uint64_t ret_total[FEATURE_N]);
-        /* ret_min_watts is NaN when not known. */
+        int (*restore_entity)(void *restore_context, enum entity_kind kind, const char *key,
+                              uint64_t ret_total[FEATURE_N]);
         int (*restore_sensor)(void *restore_context, const struct power_reading *sensor,
-                              int64_t *ret_energy_uj, int64_t *ret_idle_uj, double *ret_min_watts);
+                              struct sensor_past *ret);
         void *restore_context;
 };
 
 /* One reading of everything. */
 struct sample {
         uint64_t duration_ns; /* since the sample before */
+        uint64_t stamp_ns;    /* monotonic, when the features were read */
         int64_t wall_ms;
         const struct usage_set *usage;
         const bool *measured; /* [FEATURE_N] */
@@ -104,8 +138,12 @@ void window_start(struct window *window, int64_t wall_ms);
 void window_reset(struct window *window);
 
 /* Put an entity with its total into the window. -ENOMEM; -ENOSPC when full. */
-int window_restore_entity(struct window *window, const char *key, const char *cgroup,
+int window_restore_entity(struct window *window, enum entity_kind kind, const char *key, const char *cgroup,
                           const uint64_t total[FEATURE_N]);
+
+/* The wall clock was set back by so much that the stamps of this sample would be ahead of it for long: time
+ * for a new epoch, whose stamps may begin where the clock is. Not while something waits to be stored. */
+bool window_clock_went_back(const struct window *window, const struct sample *sample);
 
 /* -ENOMEM leaves totals consistent: what could not be told apart counts as system_processes. */
 void window_fold(struct window *window, const struct sample *sample, const struct window_lookup *lookup);

@@ -123,7 +123,7 @@ head -c 20000 /dev/urandom >"$db"
 out=$(client push 2>&1)
 [ $? -eq 1 ] && check_has "a corrupt database is an error" "$out" "not a database" || not_ok "a corrupt database is an error" "$out"
 fresh 1
-sqlite3 "$db" "PRAGMA user_version = 2"
+sqlite3 "$db" "PRAGMA user_version = 99"
 out=$(client push 2>&1)
 [ $? -eq 1 ] && check_has "a newer database is an error" "$out" "newer" || not_ok "a newer database is an error" "$out"
 

@@ -8,6 +8,7 @@
 #include "collector/acks.h"
 #include "common/clock.h"
 #include "common/db.h"
+#include "samples_sql.h"
 #include "schema/samples.h"
 #include "tree.h"
 
@@ -267,22 +268,124 @@ static void an_entity_that_was_forgotten_returns_with_its_total(void **state)
                          530);
 }
 
-static void stamps_grow_when_the_clock_goes_back(void **state)
+#define STAMPS_OUT_OF_ORDER                                                                                  \
+        query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "        \
+              "AND b.epoch_id = a.epoch_id WHERE b.end_ms <= a.end_ms OR b.start_ms < a.end_ms")
+
+static void stamps_grow_when_the_clock_goes_back_a_little(void **state)
 {
         (void)state;
         start();
         tick(1, 1);
-        wall_ms -= 3600000;
+        wall_ms -= 20000;
         tick(1, 1);
-        wall_ms -= 3600000;
+        wall_ms -= 20000;
         restart();
         tick(1, 1);
         tick(1, 1);
         assert_int_equal(query("SELECT count(*) FROM interval"), 4);
-        assert_int_equal(
-                query("SELECT count(*) FROM interval a JOIN interval b ON b.interval_id = a.interval_id + 1 "
-                      "WHERE b.end_ms <= a.end_ms OR b.start_ms < a.end_ms"),
-                0);
+        assert_int_equal(query("SELECT count(*) FROM epoch"), 1);
+        assert_int_equal(STAMPS_OUT_OF_ORDER, 0);
+}
+
+static void a_clock_that_is_set_back_far_begins_an_epoch_at_its_own_time(void **state)
+{
+        const struct usage_set none = { 0 };
+        struct sample sample = { .duration_ns = SECOND, .usage = &none };
+        struct err e = { 0 };
+
+        (void)state;
+        start();
+        tick(1, 100);
+        sample.wall_ms = wall_ms + 1000 - 3600000; /* while it runs */
+        assert_true(window_clock_went_back(window, &sample));
+        assert_int_equal(store_begin_epoch(store, &machine, wall_ms -= 3600000, window, &e), 0);
+        tick(1, 7);
+        assert_int_equal(CONTAINER_TOTAL("c1", 0), 7);
+        assert_int_equal(query("SELECT end_ms FROM interval ORDER BY interval_id DESC"), wall_ms);
+        wall_ms -= 3600000; /* while it does not */
+        restart();
+        assert_false(opening.continued);
+        tick(1, 3);
+        assert_int_equal(query("SELECT end_ms FROM interval ORDER BY interval_id DESC"), wall_ms);
+        assert_int_equal(query("SELECT count(*) FROM epoch"), 3);
+        assert_int_equal(STAMPS_OUT_OF_ORDER, 0);
+}
+
+static void stamps_of_a_clock_that_was_years_ahead_do_not_hold_up_retention(void **state)
+{
+        (void)state;
+        wall_ms += 3650 * DAY_MS;
+        start();
+        tick(1, 1);
+        tick(1, 1);
+        wall_ms -= 3650 * DAY_MS;
+        restart();
+        for (int i = 0; i < 3; i++)
+                tick(1, 1);
+        assert_int_equal(query("SELECT min(interval_id) FROM interval"), 3);
+}
+
+static void a_file_of_version_1_is_migrated_and_goes_on(void **state)
+{
+        static const char rows[] =
+                "INSERT INTO epoch VALUES (1, 'e1', 'boot-1', 'node-1', 'n1', 1, '{}');"
+                "INSERT INTO interval VALUES (1, 1, 1699999998000, 1699999999000, 1000000000, 1000000000, "
+                "'bpf', 'exact');"
+                "INSERT INTO interval VALUES (2, 1, 1699999999000, 1700000000000, 1000000000, 2000000000, "
+                "'bpf', 'exact');"
+                "INSERT INTO entity (entity_id, kind, key) VALUES (1, 'node', ''), (2, 'container', 'c1');"
+                "INSERT INTO usage VALUES (1, 1, 40, 0, 0, 0, 0, NULL, NULL, NULL), (1, 2, 40, 0, 0, 0, 0, "
+                "NULL, NULL, "
+                "NULL), (2, 1, 70, 0, 0, 0, 0, NULL, NULL, NULL), (2, 2, 70, 0, 0, 0, 0, NULL, NULL, NULL);"
+                "INSERT INTO sensor VALUES (1, 'rapl-sysfs', 'package', '0', 'simulated');"
+                "INSERT INTO power VALUES (1, 1, 30000000, 12000000, ''), (2, 1, 60000000, 24000000, '');"
+                "PRAGMA user_version = 1;";
+        char header[64];
+        sqlite3 *db = NULL;
+
+        (void)state;
+        tree_write("state/ignored", "");
+        assert_int_equal(sqlite3_open(db_path, &db), SQLITE_OK);
+        (void)snprintf(header, sizeof(header), "PRAGMA application_id = %d", SAMPLES_APPLICATION_ID);
+        assert_int_equal(sqlite3_exec(db, samples_migrations[0], NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, header, NULL, NULL, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_exec(db, rows, NULL, NULL, NULL), SQLITE_OK);
+        (void)sqlite3_close(db);
+        start();
+        assert_true(opening.continued);
+        tick(1, 5);
+        assert_int_equal(query("SELECT user_version FROM pragma_user_version"),
+                         (long long)ARRAY_SIZE(samples_migrations));
+        assert_int_equal(CONTAINER_TOTAL("c1", 0), 75);
+        assert_int_equal(query("SELECT energy_uj FROM power ORDER BY interval_id DESC"), 80000000);
+        assert_int_equal(query("SELECT raw_uj FROM power ORDER BY interval_id DESC"), 80000000);
+        assert_int_equal(query("SELECT idle_uj FROM power ORDER BY interval_id DESC"),
+                         36000000); /* 12 W still */
+        assert_int_equal(query("SELECT idle_min_uw FROM power ORDER BY interval_id DESC"), 12000000);
+        assert_int_equal(query("SELECT count(*) FROM power WHERE raw_uj IS NULL"), 2);
+}
+
+static void a_container_is_named_when_its_name_is_learned(void **state)
+{
+        struct entity_names *names = calloc(1, sizeof(*names));
+
+        (void)state;
+        start();
+        tick(1, 1);
+        assert_int_equal(query("SELECT count(*) FROM entity WHERE key = 'c1' AND pod_name = ''"), 1);
+        assert_non_null(names);
+        (void)snprintf(names->pod_name, sizeof(names->pod_name), "web-0");
+        for (size_t i = 0; i < window->n; i++)
+                if (!strcmp(window->entities[i]->key, "c1")) {
+                        window->entities[i]->names = TAKE(names);
+                        window->entities[i]->store_id = 0;
+                }
+        tick(1, 1);
+        assert_int_equal(query("SELECT count(*) FROM entity WHERE key = 'c1' AND pod_name = 'web-0'"), 1);
+        restart(); /* which has forgotten it */
+        tick(1, 1);
+        assert_int_equal(query("SELECT count(*) FROM entity WHERE key = 'c1' AND pod_name = 'web-0'"), 1);
 }
 
 static void a_corrupt_file_is_moved_aside(void **state)
@@ -303,16 +406,14 @@ static void a_file_that_becomes_corrupt_can_be_replaced(void **state)
         struct store_options options = { .path = db_path,
                                          .feature_source = "bpf",
                                          .retention_age_ms = DAY_MS,
-                                         .retention_size = 1 << 30,
-                                         .corrupt = true };
+                                         .retention_size = 1 << 30 };
         struct err e = { 0 };
 
         (void)state;
         start();
         tick(1, 500);
-        store_close(store);
-        store = NULL;
         options.now_ms = wall_ms;
+        options.corrupt = TAKE(store);
         assert_int_equal(store_open(&options, &machine, window, &store, &opening, &e), 0);
         assert_true(*opening.moved_aside);
         assert_int_equal(query("SELECT count(*) FROM interval"), 0);
@@ -534,7 +635,11 @@ int main(void)
                 TEST(another_boot_or_feature_source_begins_an_epoch),
                 TEST(an_epoch_that_recorded_nothing_yet_goes_on),
                 TEST(an_entity_that_was_forgotten_returns_with_its_total),
-                TEST(stamps_grow_when_the_clock_goes_back),
+                TEST(stamps_grow_when_the_clock_goes_back_a_little),
+                TEST(a_clock_that_is_set_back_far_begins_an_epoch_at_its_own_time),
+                TEST(stamps_of_a_clock_that_was_years_ahead_do_not_hold_up_retention),
+                TEST(a_file_of_version_1_is_migrated_and_goes_on),
+                TEST(a_container_is_named_when_its_name_is_learned),
                 TEST(a_corrupt_file_is_moved_aside),
                 TEST(a_file_that_becomes_corrupt_can_be_replaced),
                 TEST(a_newer_file_is_refused_and_left_alone),

@@ -26,23 +26,21 @@ static const struct cgroup_info *find_cgroup(void *context, uint64_t id)
         return &info;
 }
 
-static int restore_c7(void *context, const char *key, uint64_t ret_total[FEATURE_N])
+static int restore_c7(void *context, enum entity_kind kind, const char *key, uint64_t ret_total[FEATURE_N])
 {
         (void)context;
+        assert_int_equal(kind, ENTITY_CONTAINER);
         if (strcmp(key, "c7") != 0)
                 return 0;
         ret_total[FEATURE_CPU_TIME] = 7000;
         return 1;
 }
 
-static int restore_power(void *context, const struct power_reading *sensor, int64_t *energy_uj,
-                         int64_t *idle_uj, double *min_watts)
+static int restore_power(void *context, const struct power_reading *sensor, struct sensor_past *ret)
 {
         (void)context;
         (void)sensor;
-        *energy_uj = 100000000;
-        *idle_uj = 40000000;
-        *min_watts = 8;
+        *ret = (struct sensor_past){ 100000000, 40000000, 100000000, 8 };
         return 1;
 }
 
@@ -328,9 +326,9 @@ static void too_many_containers_count_as_system(void **state)
                 char key[32];
 
                 (void)snprintf(key, sizeof(key), "x%d", i);
-                assert_int_equal(window_restore_entity(w, key, "", none), 0);
+                assert_int_equal(window_restore_entity(w, ENTITY_CONTAINER, key, "", none), 0);
         }
-        assert_int_equal(window_restore_entity(w, "one more", "", none), -ENOSPC);
+        assert_int_equal(window_restore_entity(w, ENTITY_CONTAINER, "one more", "", none), -ENOSPC);
         use(1, false, 10);
         use(0, true, 5);
         fold(w);
@@ -395,6 +393,35 @@ static void recording_never_begins_before_what_is_recorded(void **state)
         assert_int_equal(w->base_ms, 8000);
 }
 
+/* A counter that is read 0.2 s after the features: what it counted in between is of the next interval. */
+static void a_counter_is_taken_back_to_the_stamp_of_the_features(void **state)
+{
+        struct window *w = *state;
+        const struct sample sample = { .duration_ns = SECOND,
+                                       .stamp_ns = 100 * SECOND,
+                                       .usage = &usage,
+                                       .measured = all_but_counters,
+                                       .readings = readings,
+                                       .n_readings = 1 };
+        struct sample next = sample;
+        struct power_reading *r = power("package", "0", 10);
+
+        r->stamp_ns = 100 * SECOND + SECOND / 5;
+        window_fold(w, &sample, &lookup);
+        assert_int_equal(w->sensors[0].raw_uj, 10000000);
+        assert_int_equal(w->sensors[0].energy_uj, 8000000);
+        window_stored(w);
+
+        next.stamp_ns += SECOND;
+        r->stamp_ns = next.stamp_ns; /* 0.8 s after its last: 8 J are still 10 W */
+        r->energy_uj = 8e6;
+        window_fold(w, &next, &lookup);
+        assert_int_equal(w->sensors[0].raw_uj, 18000000);
+        assert_int_equal(w->sensors[0].energy_uj, 18000000);
+        assert_float_equal(w->sensors[0].watts, 10, 1e-9);
+        assert_float_equal(w->sensors[0].interval_uj, 10e6, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -414,6 +441,7 @@ int main(void)
                 TEST(an_interval_that_was_not_stored_goes_into_the_next),
                 TEST(stamps_always_grow),
                 TEST(recording_never_begins_before_what_is_recorded),
+                TEST(a_counter_is_taken_back_to_the_stamp_of_the_features),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
