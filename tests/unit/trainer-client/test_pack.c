@@ -20,10 +20,14 @@ static const char recording[] =
         "INSERT INTO interval VALUES (2, 1, 4000, 7000, 3000000000, 6000000000, 'bpf', 'exact');"
         "INSERT INTO interval VALUES (3, 1, 12000, 15000, 3000000000, 9000000000, 'proc', 'exact');"
         "INSERT INTO interval VALUES (4, 2, 99000, 102000, 3000000000, 3000000000, 'proc', 'exact');"
-        "INSERT INTO entity VALUES (1, 'node', '', '', '', '', '');"
-        "INSERT INTO entity VALUES (2, 'container', 'c1', '/c1', 'pod', 'main', 'ns');"
-        "INSERT INTO entity VALUES (3, 'container', 'c2', '/c2', '', '', '');"
-        "INSERT INTO entity VALUES (4, 'container', 'c3', '/c3', '', '', '');"
+        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
+        "VALUES (1, 'node', '', '', '', '', '');"
+        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
+        "VALUES (2, 'container', 'c1', '/c1', 'pod', 'main', 'ns');"
+        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
+        "VALUES (3, 'container', 'c2', '/c2', '', '', '');"
+        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
+        "VALUES (4, 'container', 'c3', '/c3', '', '', '');"
         /*                          id  ent  cpu_time   page  tx    rx    block cyc   ins   miss */
         "INSERT INTO usage VALUES (1, 1, 999, 999, 999, 999, 999, 999, 999, 999);"
         "INSERT INTO usage VALUES (1, 2, 100500000, 3, 1, 2, 0, NULL, NULL, NULL);"
@@ -35,12 +39,18 @@ static const char recording[] =
         "INSERT INTO usage VALUES (4, 2, 8000000, 0, 0, 0, 0, NULL, NULL, NULL);"
         "INSERT INTO sensor VALUES (1, 'rapl-sysfs', 'package', '0', 'measured');"
         "INSERT INTO sensor VALUES (2, 'acpi', 'platform', 'energy1', 'simulated');"
-        "INSERT INTO power VALUES (1, 1, 45000000, 15000000, '');"
-        "INSERT INTO power VALUES (3, 1, 145000001, 35000000, '');"
-        "INSERT INTO power VALUES (1, 2, 60000000, 60000000, '');"
-        "INSERT INTO power VALUES (2, 2, 120000000, 120000000, '');"
-        "INSERT INTO power VALUES (3, 2, 180000000, 180000000, '');"
-        "INSERT INTO power VALUES (4, 2, 60000000, 60000000, '');";
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (1, 1, 45000000, "
+        "15000000, '');"
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (3, 1, 145000001, "
+        "35000000, '');"
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (1, 2, 60000000, "
+        "60000000, '');"
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (2, 2, 120000000, "
+        "120000000, '');"
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (3, 2, 180000000, "
+        "180000000, '');"
+        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (4, 2, 60000000, "
+        "60000000, '');";
 
 static int recorded(void **state)
 {
