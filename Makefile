@@ -41,6 +41,7 @@ PC_updater        := jansson yaml-0.1 libcurl libsodium libarchive
 PC_estimator      := jansson yaml-0.1 libsodium libarchive
 PC_model          := jansson libsodium libarchive
 PC_collector/redfish := jansson yaml-0.1 libcurl libsodium
+PC_collector/kubelet := jansson yaml-0.1 libcurl libsodium
 PC_config         := jansson yaml-0.1
 PC_schema         := jansson libsodium
 pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) -lm -pthread
@@ -55,7 +56,7 @@ ALL_LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(if $(SAN),-fsaniti
 
 DEMO_PROGRAMS := $(patsubst deploy/demo/%.c,$(B)/bin/wattloop-demo-%,$(wildcard deploy/demo/*.c))
 # Helpers that a program starts: collector/redfish is wattloop-collector-redfish.
-HELPERS  := collector/redfish
+HELPERS  := collector/redfish collector/kubelet
 BINARIES := $(PROGRAMS:%=$(B)/bin/wattloop-%) $(foreach h,$(HELPERS),$(B)/bin/wattloop-$(subst /,-,$h))
 UNIT  := $(patsubst tests/unit/%.c,$(B)/tests/unit/%,$(wildcard tests/unit/*/test_*.c))
 TOOLS := $(patsubst tests/system/%.c,$(B)/tests/system/%,$(wildcard tests/system/*.c))

@@ -8,12 +8,9 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <sys/stat.h>
 #include "collector/estimator_client.h"
-#include "common/file.h"
-#include "common/hash.h"
+#include "collector/weight_file.h"
 #include "common/json.h"
-#include "common/log.h"
 #include "model/model.h"
 
 #define WATTS_MAX 1e6 /* an answer above is nonsense */
@@ -25,23 +22,11 @@ struct answer {
         char provenance[16];
 };
 
-/* Which file content the loaded model came from. */
-struct file_stamp {
-        dev_t dev;
-        ino_t ino;
-        off_t size;
-        struct timespec mtime;
-};
-
 struct power_source {
         char *socket; /* owned; "" when a weight file decides */
-        char *weight; /* owned */
+        struct weight_file weight;
         const struct energy_source *energy_source;
-        struct model *model; /* from the weight file; NULL while none could be loaded */
-        char model_id[HASH_HEX_SIZE];
-        struct file_stamp stamp; /* of the last file looked at, good or bad */
-        struct err refused;      /* why the file as it is now was not loaded; "" when it was */
-        struct answer idle;      /* at rest; idle.model says for which model */
+        struct answer idle; /* at rest; idle.model says for which model */
         bool idle_known;
         bool based; /* the first read only sets the base */
 };
@@ -49,8 +34,7 @@ struct power_source {
 static void estimate_close(struct power_source *s)
 {
         free(s->socket);
-        free(s->weight);
-        model_free(s->model);
+        weight_file_done(&s->weight);
         free(s);
 }
 CLEANUP_DEFINE(struct power_source *, estimate_close);
@@ -65,8 +49,8 @@ static int estimate_open(const struct power_source_options *options, struct powe
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
         s->socket = strdup(options->estimator_socket);
-        s->weight = strdup(options->estimate_weight);
-        if (!s->socket || !s->weight)
+        s->weight.path = strdup(options->estimate_weight);
+        if (!s->socket || !s->weight.path)
                 return err_set(e, -ENOMEM, "out of memory");
         s->energy_source = energy_source_find(options->estimate_energy_source);
         if (!s->energy_source)
@@ -90,58 +74,6 @@ static size_t columns_of(const struct power_context *c, const char *names[FEATUR
         return n;
 }
 
-static bool same_file(const struct file_stamp *a, const struct file_stamp *b)
-{
-        return a->dev == b->dev && a->ino == b->ino && a->size == b->size &&
-               a->mtime.tv_sec == b->mtime.tv_sec && a->mtime.tv_nsec == b->mtime.tv_nsec;
-}
-
-static int load_weight(struct power_source *s, struct err *e)
-{
-        struct model *model = NULL;
-        struct hash_entry entry;
-        struct buf text;
-        int r;
-
-        buf_init(&text, MODEL_WEIGHT_MAX);
-        r = file_read(s->weight, &text, e);
-        if (r == 0)
-                r = model_load_weight(text.data ? text.data : "", text.size, NULL, &model, e);
-        if (r == 0) {
-                entry = (struct hash_entry){ "weight.json", text.data, text.size };
-                (void)hash_entries_hex(&entry, 1, s->model_id); /* one entry cannot be too many */
-                model_free(s->model);
-                s->model = model;
-        }
-        buf_done(&text);
-        return r;
-}
-
-/* Load the weight file when it is new or changed. A bad one leaves the model that is there. */
-static int refresh_weight(struct power_source *s, struct err *e)
-{
-        struct file_stamp now;
-        struct stat st;
-        int r;
-
-        if (stat(s->weight, &st) < 0)
-                return s->model ? 0 : err_sys(e, "cannot find weight file '%s'", s->weight);
-        now = (struct file_stamp){ st.st_dev, st.st_ino, st.st_size, st.st_mtim };
-        if (!same_file(&now, &s->stamp)) {
-                s->stamp = now;
-                s->refused.text[0] = '\0';
-                r = load_weight(s, &s->refused);
-                if (r < 0)
-                        (void)err_prefix(&s->refused, r, "weight file '%s' is not used", s->weight);
-                if (r < 0 &&
-                    s->model) /* nothing fails, so nobody above would say it; once per change of the file */
-                        log_warning("%s; model %s stays", s->refused.text, model_name(s->model));
-        }
-        if (s->model)
-                return 0;
-        return err_set(e, -EBADMSG, "%s", s->refused.text);
-}
-
 static int component_index(const struct energy_source *source, const char *component)
 {
         for (size_t i = 0; i < source->n; i++)
@@ -157,19 +89,20 @@ static int ask_weight(struct power_source *s, const char *const *names, const do
         double watts[MODEL_COMPONENTS_MAX];
         int r;
 
-        r = model_bind(s->model, names, n, index, e);
+        r = model_bind(s->weight.model, names, n, index, e);
         if (r < 0)
                 return err_prefix(e, r, "model %s needs a feature that is not measured here",
-                                  model_name(s->model));
-        model_predict(s->model, index, rates, n, 1, watts);
-        for (size_t i = 0; i < model_components(s->model); i++) {
-                int c = component_index(s->energy_source, model_component(s->model, i));
+                                  model_name(s->weight.model));
+        model_predict(s->weight.model, index, rates, n, 1, watts);
+        for (size_t i = 0; i < model_components(s->weight.model); i++) {
+                int c = component_index(s->energy_source, model_component(s->weight.model, i));
 
                 if (c >= 0)
                         ret->watts[c] = watts[i];
         }
-        (void)snprintf(ret->model, sizeof(ret->model), "%.90s %.64s", model_name(s->model), s->model_id);
-        (void)snprintf(ret->provenance, sizeof(ret->provenance), "%.15s", model_provenance(s->model));
+        (void)snprintf(ret->model, sizeof(ret->model), "%.90s %.64s", model_name(s->weight.model),
+                       s->weight.id);
+        (void)snprintf(ret->provenance, sizeof(ret->provenance), "%.15s", model_provenance(s->weight.model));
         return 0;
 }
 
@@ -249,7 +182,7 @@ static int ask(struct power_source *s, const char *const *names, const double *r
                 ret->watts[c] = NAN;
         if (*s->socket)
                 return ask_socket(s, names, rates, n, ret, e);
-        r = refresh_weight(s, e);
+        r = weight_file_refresh(&s->weight, e);
         return r < 0 ? r : ask_weight(s, names, rates, n, ret, e);
 }
 

@@ -66,9 +66,10 @@ extern const struct feature_source_ops feature_source_proc; /* proc.c */
 /* cgroup.c: what a cgroup is. Resolves ids to paths under the cgroup mount (walked again when an unknown id
  * appears, at most once a tick) and paths to containers. */
 struct cgroup_table;
+#define CGROUP_PATH_MAX 512 /* Kubernetes in a container in a slice is 300 */
 struct cgroup_info {
-        char path[256];     /* below the mount; "" when it is already gone */
-        char container[65]; /* container id, or "" when it is none */
+        char path[CGROUP_PATH_MAX]; /* below the mount; "" when it is already gone */
+        char container[65];         /* container id, or "" when it is none */
 };
 int cgroup_table_new(const char *procfs_root, const char *sysfs_root, struct cgroup_table **ret,
                      struct err *e);

@@ -7,6 +7,8 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
+#include "collector/attribution_model.h"
+#include "collector/cpu_info.h"
 #include "collector/metrics.h"
 #include "collector/report.h"
 #include "collector/sampler.h"
@@ -28,9 +30,17 @@ struct collector {
         struct store *store;   /* NULL: nothing is stored */
         struct server *server; /* NULL: nothing is served */
         struct window_lookup lookup;
+        struct dynamic_model *dynamic; /* NULL: energy is divided by ratio */
+        struct attribution_model rule;
+        struct kubelet *kubelet; /* NULL: pods have no names */
+        struct kubelet_stats kubelet_stats;
+        struct overhead_probe *overhead;
         struct collector_stats stats;
+        uint64_t due_ns; /* when the timer was to expire last */
+        char *cpu_info;
         struct buf text; /* of /metrics */
-        struct log_limit feature_warning, power_warning, store_warning, reopen_warning;
+        struct log_limit feature_warning, power_warning, kubelet_warning, model_warning, parts_warning,
+                store_warning, reopen_warning;
         int timer_fd, signal_fd;
         int guard_fd; /* between samples that are far apart; -1: they are not */
 };
@@ -41,6 +51,10 @@ static void collector_done(struct collector *c)
         window_free(c->window);
         store_close(c->store);
         server_close(c->server);
+        kubelet_close(c->kubelet);
+        dynamic_model_free(c->dynamic);
+        overhead_free(c->overhead);
+        free(c->cpu_info);
         buf_done(&c->text);
         closep(&c->timer_fd);
         closep(&c->signal_fd);
@@ -155,8 +169,13 @@ static void publish(struct collector *c)
         c->stats.power_errors = sampler_power(c->sampler)->errors;
         if (!c->server)
                 return;
+        sampler_stats(c->sampler, &c->stats);
+        overhead_read(c->overhead, &c->stats.overhead);
+        if (c->kubelet)
+                kubelet_stats(c->kubelet, clock_monotonic_ns(), &c->kubelet_stats);
         buf_clear(&c->text);
-        metrics_write(c->window, &c->machine, &c->stats, &c->text);
+        metrics_write(c->window, &c->machine, &c->stats, (enum metrics_style)c->options->metrics_style,
+                      &c->text);
         if (c->text.failed || server_publish(c->server, c->text.data, c->text.size) < 0)
                 log_warning("metrics are out of date: no memory, or more than %zu bytes", METRICS_TEXT_MAX);
 }
@@ -176,19 +195,51 @@ static void follow_clock(struct collector *c, const struct sample *sample)
                             (long long)CLOCK_BACK_MS / 1000);
 }
 
+/* The model of the attribution rule `model`. */
+static void refresh_model(struct collector *c)
+{
+        struct err e = { 0 };
+
+        if (c->dynamic && dynamic_model_refresh(c->dynamic, &e) < 0)
+                warn_limited(&c->model_warning, "energy is divided by ratio", &e);
+}
+
+/* The invariant: entities and unattributed energy add up to the node's. */
+static void check_parts(struct collector *c)
+{
+        double watts = attribution_error(c->window);
+        struct err e = { 0 };
+
+        if (watts <= ATTRIBUTION_ERROR_MAX)
+                return;
+        c->stats.attribution_errors++;
+        (void)err_set(&e, -EDOM, "by %g W", watts);
+        warn_limited(&c->parts_warning, "the parts of the node's power do not add up to it", &e);
+}
+
 static void tick(struct collector *c)
 {
-        uint64_t begin_ns = clock_monotonic_ns();
+        uint64_t begin_ns = clock_monotonic_ns(), folded_ns, stored_ns;
         struct sample sample;
 
         if (read_sample(c, &sample) < 0)
                 return;
         follow_clock(c, &sample);
+        refresh_model(c);
         window_fold(c->window, &sample, &c->lookup);
+        check_parts(c);
+        if (c->kubelet)
+                kubelet_name(c->kubelet, c->window);
+        folded_ns = clock_monotonic_ns();
         store_interval(c);
+        stored_ns = clock_monotonic_ns();
+        c->stats.store_ns = stored_ns - folded_ns;
+        c->stats.tick_ns = stored_ns - begin_ns;
         c->stats.ticks++;
-        c->stats.tick_ns = clock_monotonic_ns() - begin_ns;
         publish(c);
+        c->stats.publish_ns = clock_monotonic_ns() - stored_ns;
+        if (c->server)
+                server_ticked(c->server, stored_ns);
 }
 
 /* ---- run ---- */
@@ -252,6 +303,42 @@ static int drop_privileges(const struct sampler *s, struct err *e)
         return 0;
 }
 
+static int open_attribution(struct collector *c, struct err *e)
+{
+        if (c->options->attribution_rule != ATTRIBUTION_MODEL)
+                return 0;
+        if (dynamic_model_new(c->options->attribution_weight, &c->dynamic) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
+        c->rule = dynamic_model_rule(c->dynamic);
+        c->window->model = &c->rule;
+        return 0;
+}
+
+static int open_window(struct collector *c, struct err *e)
+{
+        if (window_new(&c->window) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
+        c->window->idle_rule = (enum idle_rule)c->options->idle_rule;
+        c->window->idle_window_ns = (uint64_t)c->options->idle_window_ms * NS_PER_MS;
+        c->window->shown_max = (size_t)c->options->metrics_containers;
+        return open_attribution(c, e);
+}
+
+static int open_kubelet(struct collector *c, struct err *e)
+{
+        const struct options *o = c->options;
+        const struct kubelet_options options = { .url = o->kubelet_url,
+                                                 .token_file = o->kubelet_token_file,
+                                                 .ca_file = o->kubelet_ca_file,
+                                                 .verify_tls = o->kubelet_verify_tls,
+                                                 .interval_ms = o->kubelet_interval_ms };
+
+        if (!*o->kubelet_url)
+                return 0;
+        c->stats.kubelet = &c->kubelet_stats;
+        return kubelet_open(&options, &c->kubelet, e);
+}
+
 /* Everything that can fail does so before the first sample. */
 static int set_up(struct collector *c, struct err *e)
 {
@@ -260,15 +347,20 @@ static int set_up(struct collector *c, struct err *e)
 
         r = machine_discover(c->options->procfs_root, c->options->sysfs_root, &c->machine, e);
         if (r == 0)
-                r = window_new(&c->window) < 0 ? err_set(e, -ENOMEM, "out of memory") : 0;
+                r = open_window(c, e);
         if (r == 0)
                 r = open_server(c, e);
+        if (r == 0)
+                r = open_kubelet(c, e);
         if (r == 0)
                 r = sampler_open(c->options, &c->sampler, e);
         if (r == 0)
                 r = drop_privileges(c->sampler, e);
         if (r < 0)
                 return r;
+        c->overhead = overhead_new();
+        c->cpu_info = cpu_info_text(c->options->procfs_root);
+        c->stats.cpu_info = c->cpu_info;
         c->lookup = sampler_lookup(c->sampler);
         c->stats.feature_source = sampler_feature_source(c->sampler);
         if (*c->options->store_path)
@@ -284,10 +376,14 @@ static int set_up(struct collector *c, struct err *e)
 
 static void on_timer(struct collector *c)
 {
-        uint64_t expired = 0;
+        uint64_t expired = 0, now_ns, interval_ns = (uint64_t)c->options->interval_ms * NS_PER_MS;
 
         if (read(c->timer_fd, &expired, sizeof(expired)) != (ssize_t)sizeof(expired) || expired == 0)
                 return;
+        c->due_ns += expired * interval_ns;
+        now_ns = clock_monotonic_ns();
+        c->stats.late_ns = now_ns > c->due_ns ? now_ns - c->due_ns : 0;
+        c->stats.late_total_ns += c->stats.late_ns;
         c->stats.missed_ticks += expired - 1;
         tick(c);
 }
@@ -300,13 +396,25 @@ static void on_guard(struct collector *c)
                 sampler_guard(c->sampler);
 }
 
+/* The kubelet's helper has written, or it is time to look whether it lives. */
+static void run_kubelet(struct collector *c)
+{
+        struct err e = { 0 };
+
+        if (kubelet_run(c->kubelet, clock_monotonic_ns(), &e) < 0)
+                warn_limited(&c->kubelet_warning, "no names from the kubelet", &e);
+}
+
 static int loop(struct collector *c, struct err *e)
 {
+        c->due_ns = clock_monotonic_ns();
         for (;;) {
                 struct pollfd fds[] = { { .fd = c->signal_fd, .events = POLLIN },
                                         { .fd = c->timer_fd, .events = POLLIN },
                                         { .fd = c->guard_fd, .events = POLLIN },
-                                        { .fd = c->server ? server_fd(c->server) : -1, .events = POLLIN } };
+                                        { .fd = c->server ? server_fd(c->server) : -1, .events = POLLIN },
+                                        { .fd = c->kubelet ? kubelet_fd(c->kubelet) : -1,
+                                          .events = POLLIN } };
 
                 if (poll(fds, ARRAY_SIZE(fds), c->server ? server_timeout_ms(c->server) : -1) < 0) {
                         if (errno == EINTR)
@@ -317,6 +425,8 @@ static int loop(struct collector *c, struct err *e)
                         return 0;
                 if (fds[2].revents)
                         on_guard(c);
+                if (c->kubelet && (fds[1].revents || fds[4].revents))
+                        run_kubelet(c);
                 if (fds[1].revents)
                         on_timer(c);
                 if (c->server)

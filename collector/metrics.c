@@ -1,53 +1,75 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/metrics.h"
 
+#include "collector/metrics_internal.h"
+
 #include <math.h>
 #include <string.h>
-#include <sys/utsname.h>
-#include "common/prom.h"
-#include "config/cli.h"
+#include "collector/attribution.h"
 
-#define JOULES(uj) ((double)(uj) / 1e6)
-
-static const char *source_of(const struct sensor *s)
+const char *metrics_source(const struct sensor *s)
 {
         return wire_source(s->reading.source, s->reading.provenance);
 }
 
-/* ---- node ---- */
-
-static void node_sample(struct buf *out, const char *name, const struct sensor *s, const char *instance,
-                        const char *mode, int64_t uj)
+const struct sensor *metrics_split_sensor(const struct window *w, enum split_component c)
 {
-        const struct prom_label labels[] = { { "instance", instance },
-                                             { "mode", mode },
-                                             { "package", s->reading.unit },
-                                             { "source", source_of(s) },
-                                             { NULL, NULL } };
-
-        prom_sample(out, name, labels, JOULES(uj));
+        if (w->split[c].source >= 0)
+                return &w->sensors[w->split[c].source];
+        for (size_t i = 0; i < w->n_sensors; i++)
+                if (!strcmp(w->sensors[i].reading.component, split_names[c]))
+                        return &w->sensors[i];
+        return NULL;
 }
 
-static void write_node_energy(struct buf *out, const struct window *w, const struct machine *machine)
+bool metrics_first_of_its_labels(const struct window *w, size_t sensor)
 {
-        for (int c = 0; c < SPLIT_N; c++) {
-                char name[METRIC_NAME_MAX];
-                bool begun = false;
+        const struct sensor *b = &w->sensors[sensor];
 
-                if (metric_node_energy(name, split_names[c]) < 0)
-                        continue;
-                for (size_t i = 0; i < w->n_sensors; i++) {
-                        const struct sensor *s = &w->sensors[i];
+        for (size_t i = 0; i < sensor; i++) {
+                const struct sensor *a = &w->sensors[i];
 
-                        if (strcmp(s->reading.component, split_names[c]) != 0)
-                                continue;
-                        if (!begun)
-                                prom_family(out, name, "counter", "Energy of the node since recording began");
-                        begun = true;
-                        node_sample(out, name, s, machine->node_name, "dynamic", s->energy_uj - s->idle_uj);
-                        node_sample(out, name, s, machine->node_name, "idle", s->idle_uj);
-                }
+                if (!strcmp(a->reading.component, b->reading.component) &&
+                    !strcmp(a->reading.unit, b->reading.unit) &&
+                    !strcmp(metrics_source(a), metrics_source(b)))
+                        return false;
         }
+        return true;
+}
+
+const struct entity *metrics_next(const struct window *w, enum entity_kind kind, size_t *i)
+{
+        while (*i < w->n) {
+                const struct entity *entity = w->entities[(*i)++];
+
+                if (entity->kind == kind && entity->shown)
+                        return entity;
+        }
+        if (*i == w->n && kind == ENTITY_CONTAINER && (w->n_hidden || w->rest.total[FEATURE_CPU_TIME])) {
+                (*i)++;
+                return &w->rest;
+        }
+        return NULL;
+}
+
+const struct entity_names *metrics_names(const struct entity *entity)
+{
+        static const struct entity_names unknown,
+                system = { .pod_name = ENTITY_SYSTEM,
+                           .container_name = ENTITY_SYSTEM,
+                           .container_namespace = "system" },
+                kernel = { .pod_name = ENTITY_KERNEL,
+                           .container_name = ENTITY_KERNEL,
+                           .container_namespace = "kernel" },
+                rest = { .pod_name = ENTITY_REST, .container_name = ENTITY_REST };
+
+        if (!strcmp(entity->key, ENTITY_SYSTEM))
+                return &system;
+        if (!strcmp(entity->key, ENTITY_KERNEL))
+                return &kernel;
+        if (!strcmp(entity->key, ENTITY_REST))
+                return &rest;
+        return entity->names ? entity->names : &unknown;
 }
 
 static void write_node_watts(struct buf *out, const struct window *w)
@@ -56,11 +78,11 @@ static void write_node_watts(struct buf *out, const struct window *w)
         for (size_t i = 0; i < w->n_sensors; i++) {
                 const struct sensor *s = &w->sensors[i];
                 const struct prom_label labels[] = { { "component", s->reading.component },
-                                                     { "source", source_of(s) },
+                                                     { "source", metrics_source(s) },
                                                      { "unit", s->reading.unit },
                                                      { NULL, NULL } };
 
-                if (s->valid) /* a gap is a gap, never a zero */
+                if (s->valid && metrics_first_of_its_labels(w, i)) /* a gap is a gap, never a zero */
                         prom_sample(out, "wattloop_node_watts", labels, round(s->watts * 1e6) / 1e6);
         }
 }
@@ -78,149 +100,46 @@ static void write_node_usage(struct buf *out, const struct window *w)
         }
 }
 
-/* ---- containers ---- */
-
-/* Kepler's container labels. What is in no container has Kepler's names for that. */
-struct container_labels {
-        const char *id, *name, *name_space, *pod;
-};
-
-static struct container_labels labels_of(const struct entity *entity)
+/* What the containers do not have of the node, and by which rule they have the rest. */
+static void write_attribution(struct buf *out, const struct window *w)
 {
-        bool system = !strcmp(entity->key, ENTITY_SYSTEM), kernel = !strcmp(entity->key, ENTITY_KERNEL);
-        const char *name = system || kernel ? entity->key : "";
+        static const char name[] = "wattloop_unattributed_joules_total", info[] = "wattloop_attribution_info";
 
-        return (struct container_labels){ entity->key, name,
-                                          system   ? "system"
-                                          : kernel ? "kernel"
-                                                   : "",
-                                          name };
-}
-
-static void container_sample(struct buf *out, const char *name, const struct entity *entity, const char *mode,
-                             const char *source, double value)
-{
-        const struct container_labels l = labels_of(entity);
-        const struct prom_label labels[] = { { "container_id", l.id },
-                                             { "container_name", l.name },
-                                             { "container_namespace", l.name_space },
-                                             { "mode", mode },
-                                             { "pod_name", l.pod },
-                                             { "source", source },
-                                             { NULL, NULL } };
-
-        prom_sample(out, name, labels, value);
-}
-
-static void write_container_usage(struct buf *out, const struct window *w)
-{
-        for (int f = 0; f < FEATURE_N; f++) {
-                char name[METRIC_NAME_MAX];
-
-                if (!w->measured[f] || metric_container_feature(name, features[f].name) < 0)
-                        continue;
-                prom_family(out, name, "counter", "Usage of the container since recording began");
-                for (size_t i = 0; i < w->n; i++)
-                        container_sample(out, name, w->entities[i], NULL, "bpf",
-                                         (double)w->entities[i]->total[f] * features[f].wire_scale);
-        }
-}
-
-/* The sensor whose source a component's split has had; NULL when it never was read. */
-static const struct sensor *split_sensor(const struct window *w, enum split_component c)
-{
-        if (w->split[c].source >= 0)
-                return &w->sensors[w->split[c].source];
-        for (size_t i = 0; i < w->n_sensors; i++)
-                if (!strcmp(w->sensors[i].reading.component, split_names[c]))
-                        return &w->sensors[i];
-        return NULL;
-}
-
-static void write_container_energy(struct buf *out, const struct window *w)
-{
+        prom_family(
+                out, name, "counter",
+                "Energy of the node that belongs to no container: idle energy, and dynamic energy without "
+                "activity, since the collector started");
         for (int c = 0; c < SPLIT_N; c++) {
-                const struct sensor *s = split_sensor(w, (enum split_component)c);
-                char name[METRIC_NAME_MAX];
+                const struct sensor *s = metrics_split_sensor(w, (enum split_component)c);
+                struct prom_label labels[] = { { "attribution", attribution_rule_names[w->split[c].rule] },
+                                               { "component", split_names[c] },
+                                               { "mode", "dynamic" },
+                                               { "source", s ? metrics_source(s) : NULL },
+                                               { NULL, NULL } };
 
                 if (!s)
                         continue;
-                (void)snprintf(name, sizeof(name), "kepler_container_%s_joules_total", split_names[c]);
-                prom_family(out, name, "counter",
-                            "Dynamic energy of the container since the collector started");
-                for (size_t i = 0; i < w->n; i++)
-                        container_sample(out, name, w->entities[i], "dynamic", source_of(s),
-                                         JOULES(w->entities[i]->energy_total_uj[c]));
+                prom_sample(out, name, labels, JOULES(w->split[c].ownerless_total_uj));
+                labels[2].value = "idle";
+                prom_sample(out, name, labels, JOULES(w->split[c].idle_total_uj));
         }
-}
-
-/* Kepler's sum of a container: package, dram and what the platform draws beyond them. Idle energy is
- * nobody's. */
-static void write_container_joules(struct buf *out, const struct window *w)
-{
-        static const char name[] = "kepler_container_joules_total";
-
-        prom_family(out, name, "counter", "Energy of the container since the collector started");
-        for (size_t i = 0; i < w->n; i++) {
-                const double *uj = w->entities[i]->energy_total_uj;
-
-                container_sample(out, name, w->entities[i], "dynamic", "",
-                                 JOULES(fmax(uj[SPLIT_PACKAGE] + uj[SPLIT_DRAM], uj[SPLIT_PLATFORM])));
-                container_sample(out, name, w->entities[i], "idle", "", 0);
-        }
-}
-
-static void write_unattributed(struct buf *out, const struct window *w)
-{
-        static const char name[] = "wattloop_unattributed_joules_total";
-
-        prom_family(out, name, "counter",
-                    "Energy of the node that belongs to no container: idle energy, and dynamic energy "
-                    "without activity");
+        prom_family(out, info, "gauge",
+                    "The rule by which a component's energy was divided in the last interval");
         for (int c = 0; c < SPLIT_N; c++) {
-                const struct sensor *s = split_sensor(w, (enum split_component)c);
-                const struct prom_label labels[] = { { "attribution", "ratio" },
-                                                     { "component", split_names[c] },
-                                                     { "source", s ? source_of(s) : NULL },
-                                                     { NULL, NULL } };
+                const struct split *split = &w->split[c];
+                const struct prom_label labels[] = {
+                        { "component", split_names[c] },
+                        { "feature", split->rule == ATTRIBUTION_RATIO ? features[split->feature].name : "" },
+                        { "rule", attribution_rule_names[split->rule] },
+                        { NULL, NULL }
+                };
 
-                if (s)
-                        prom_sample(out, name, labels, JOULES(w->split[c].unattributed_total_uj));
+                if (split->source >= 0)
+                        prom_sample(out, info, labels, 1);
         }
-}
-
-/* ---- information ---- */
-
-/* Kepler's name for where power comes from: the sensor, "estimator", or ours where it is simulated or
- * virtual. */
-static const char *power_source_name(const struct window *w, enum split_component c)
-{
-        const struct sensor *s = split_sensor(w, c);
-
-        if (!s)
-                return "none";
-        return s->reading.provenance == PROVENANCE_ESTIMATED ? "estimator" : source_of(s);
-}
-
-static void write_info(struct buf *out, const struct window *w, const struct machine *machine)
-{
-        struct utsname uts;
-        const struct prom_label node[] = { { "components_power_source", power_source_name(w, SPLIT_PACKAGE) },
-                                           { "cpu_architecture", machine->cpu_architecture },
-                                           { "platform_power_source", power_source_name(w, SPLIT_PLATFORM) },
-                                           { "source", "os" },
-                                           { NULL, NULL } };
-        const struct prom_label build[] = { { "arch", uname(&uts) == 0 ? uts.machine : "" },
-                                            { "branch", "" },
-                                            { "os", "linux" },
-                                            { "revision", "" },
-                                            { "version", WATTLOOP_VERSION },
-                                            { NULL, NULL } };
-
-        prom_family(out, "kepler_node_info", "counter", "What the node is");
-        prom_sample(out, "kepler_node_info", node, 1);
-        prom_family(out, "kepler_exporter_build_info", "gauge", "What the exporter is");
-        prom_sample(out, "kepler_exporter_build_info", build, 1);
+        prom_family(out, "wattloop_attribution_error_watts", "gauge",
+                    "Difference between the node and the sum of its parts in the last interval");
+        prom_sample(out, "wattloop_attribution_error_watts", NULL, attribution_error(w));
 }
 
 static void write_estimate_info(struct buf *out, const struct window *w)
@@ -255,6 +174,80 @@ static void single(struct buf *out, const char *name, const char *type, const ch
         prom_sample(out, name, NULL, value);
 }
 
+static void write_idle(struct buf *out, const struct window *w)
+{
+        static const char name[] = "wattloop_node_idle_watts";
+
+        prom_family(out, name, "gauge", "Idle power of a sensor by either rule, where it is known");
+        for (size_t i = 0; i < w->n_sensors; i++) {
+                const struct sensor *s = &w->sensors[i];
+                struct prom_label labels[] = { { "component", s->reading.component },
+                                               { "rule", "minimum" },
+                                               { "source", metrics_source(s) },
+                                               { "unit", s->reading.unit },
+                                               { NULL, NULL } };
+
+                if (!s->valid || !metrics_first_of_its_labels(w, i))
+                        continue;
+                if (!isnan(s->idle_min_watts))
+                        prom_sample(out, name, labels, round(s->idle_min_watts * 1e6) / 1e6);
+                labels[1].value = "regression";
+                if (!isnan(s->idle_fit_watts))
+                        prom_sample(out, name, labels, round(s->idle_fit_watts * 1e6) / 1e6);
+        }
+}
+
+static void write_overhead(struct buf *out, const struct collector_stats *s)
+{
+        static const char seconds[] = "wattloop_collector_bpf_run_seconds_total",
+                          runs[] = "wattloop_collector_bpf_runs_total";
+        const struct {
+                const char *part;
+                uint64_t ns;
+        } parts[] = { { "features", s->features_ns },
+                      { "power", s->power_ns },
+                      { "publish", s->publish_ns },
+                      { "store", s->store_ns } };
+
+        prom_family(out, "wattloop_collector_part_seconds", "gauge",
+                    "Time that the parts of the last tick took; publishing: of the tick before");
+        for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
+                const struct prom_label labels[] = { { "part", parts[i].part }, { NULL, NULL } };
+
+                prom_sample(out, "wattloop_collector_part_seconds", labels, (double)parts[i].ns / 1e9);
+        }
+        single(out, "wattloop_collector_cpu_seconds_total", "counter", "CPU time of the collector itself",
+               s->overhead.cpu_seconds);
+        single(out, "wattloop_collector_resident_bytes", "gauge", "Memory of the collector itself",
+               (double)s->overhead.resident_bytes);
+        for (int family = 0; family < 2 && s->overhead.n; family++) {
+                prom_family(out, family ? runs : seconds, "counter",
+                            family ? "Runs of the collector's BPF programs"
+                                   : "Run time of the collector's BPF programs");
+                for (size_t i = 0; i < s->overhead.n; i++) {
+                        const struct bpf_run *run = &s->overhead.programs[i];
+                        const struct prom_label labels[] = { { "program", run->name }, { NULL, NULL } };
+
+                        prom_sample(out, family ? runs : seconds, labels,
+                                    family ? (double)run->runs : (double)run->run_ns / 1e9);
+                }
+        }
+}
+
+static void write_kubelet(struct buf *out, const struct kubelet_stats *k)
+{
+        if (!k)
+                return;
+        single(out, "wattloop_collector_kubelet_answers_total", "counter", "Lists of pods from the kubelet",
+               (double)k->answers);
+        single(out, "wattloop_collector_kubelet_errors_total", "counter",
+               "Requests to the kubelet that failed", (double)k->errors);
+        single(out, "wattloop_collector_kubelet_pods", "gauge", "Pods in the last list", (double)k->pods);
+        if (k->answers)
+                single(out, "wattloop_collector_kubelet_age_seconds", "gauge", "Age of the last list",
+                       (double)k->age_ns / 1e9);
+}
+
 static void write_collector(struct buf *out, const struct window *w, const struct collector_stats *s)
 {
         const struct prom_label source[] = { { "source", s->feature_source }, { NULL, NULL } };
@@ -282,6 +275,20 @@ static void write_collector(struct buf *out, const struct window *w, const struc
         single(out, "wattloop_collector_overflowed_total", "counter",
                "Activities counted as system_processes because there were too many containers",
                (double)w->overflowed);
+        single(out, "wattloop_collector_overflowed_deaths_total", "counter",
+               "Deaths that went through the feature source's overflow table; nothing of them is lost",
+               (double)s->overflowed_deaths);
+        single(out, "wattloop_collector_processes", "gauge", "Processes seen by the last tick",
+               (double)s->processes);
+        single(out, "wattloop_collector_hidden_containers", "gauge",
+               "Containers without series of their own (metrics.containers)", (double)w->n_hidden);
+        single(out, "wattloop_collector_attribution_errors_total", "counter",
+               "Ticks whose parts did not add up to the node", (double)s->attribution_errors);
+        single(out, "wattloop_collector_tick_late_seconds", "gauge", "How late the last tick began",
+               (double)s->late_ns / 1e9);
+        single(out, "wattloop_collector_tick_late_seconds_total", "counter",
+               "How late all ticks began, together; divided by the ticks it is the mean jitter",
+               (double)s->late_total_ns / 1e9);
         single(out, "wattloop_collector_tick_seconds", "gauge", "Time that the last tick's work took",
                (double)s->tick_ns / 1e9);
         prom_family(out, "wattloop_collector_feature_source", "gauge", "Where usage comes from");
@@ -289,16 +296,18 @@ static void write_collector(struct buf *out, const struct window *w, const struc
 }
 
 void metrics_write(const struct window *w, const struct machine *machine, const struct collector_stats *stats,
-                   struct buf *out)
+                   enum metrics_style style, struct buf *out)
 {
-        write_info(out, w, machine);
-        write_node_energy(out, w, machine);
+        if (style == METRICS_KEPLER_010)
+                metrics_kepler10(w, machine, stats, out);
+        else
+                metrics_kepler07(w, machine, out);
         write_node_watts(out, w);
+        write_idle(out, w);
         write_node_usage(out, w);
-        write_container_usage(out, w);
-        write_container_energy(out, w);
-        write_container_joules(out, w);
-        write_unattributed(out, w);
+        write_attribution(out, w);
         write_estimate_info(out, w);
         write_collector(out, w, stats);
+        write_overhead(out, stats);
+        write_kubelet(out, stats->kubelet);
 }

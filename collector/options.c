@@ -4,15 +4,19 @@
 #include <errno.h>
 #include <stddef.h>
 #include <string.h>
+#include "collector/attribution.h"
 #include "collector/power.h"
 #include "collector/server.h"
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
 static const char *const power_choices[] = { "rapl", "rapl-perf", "rapl-msr", "acpi", "hwmon",
                                              "ipmi", "redfish",   "estimate", NULL };
+static const char *const metrics_styles[] = { "kepler-0.7", "kepler-0.10", NULL };
+static const char *const idle_rules[] = { "minimum", "regression", NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
 
-#define FIELD(f) offsetof(struct options, f)
+#define SERVICE_ACCOUNT "/var/run/secrets/kubernetes.io/serviceaccount/"
+#define FIELD(f)        offsetof(struct options, f)
 
 const struct option options_table[] = {
         { "sampling.interval", OPTION_DURATION, FIELD(interval_ms), "3s", 50, 600000, NULL,
@@ -59,9 +63,47 @@ const struct option options_table[] = {
           "size above which the oldest samples are removed, acknowledged or not" },
         { "metrics.listen", OPTION_STRING, FIELD(metrics_listen), "127.0.0.1:8888", 0, 0, NULL,
           "address and port of the Prometheus endpoint; empty: none" },
+        { "metrics.style", OPTION_ENUM, FIELD(metrics_style), "kepler-0.7", 0, 0, metrics_styles,
+          "whose names the metrics have: those of Kepler up to 0.9, or since 0.10" },
+        { "metrics.containers", OPTION_INT, FIELD(metrics_containers), "2000", 0, 16384, NULL,
+          "containers and virtual machines with series of their own, the others are summed up as "
+          "other_containers; 0: all" },
+        { "power.idle", OPTION_ENUM, FIELD(idle_rule), "minimum", 0, 0, idle_rules,
+          "what counts as idle: the lowest power within the window, or the intercept of power over CPU "
+          "time" },
+        { "power.idle_window", OPTION_DURATION, FIELD(idle_window_ms), "24h", 60000, 30.0 * 86400e3, NULL,
+          "how far back idle power is looked for" },
+        { "attribution.rule", OPTION_ENUM, FIELD(attribution_rule), "ratio", 0, 0, attribution_rule_names,
+          "how dynamic energy is divided: by shares of usage, or by what a model predicts for each "
+          "container" },
+        { "attribution.weight", OPTION_STRING, FIELD(attribution_weight), "", 0, 0, NULL,
+          "weight JSON file (DynPower) of the rule model, read again when it changes" },
+        { "kubelet.url", OPTION_STRING, FIELD(kubelet_url), "", 0, 0, NULL,
+          "URL of this node's kubelet, for the names of pods; empty: none" },
+        { "kubelet.token_file", OPTION_STRING, FIELD(kubelet_token_file), SERVICE_ACCOUNT "token", 0, 0, NULL,
+          "file with a bearer token, read again for each request; empty: none" },
+        { "kubelet.ca_file", OPTION_STRING, FIELD(kubelet_ca_file), SERVICE_ACCOUNT "ca.crt", 0, 0, NULL,
+          "PEM file of further certificate authorities, or the kubelet's own certificate" },
+        { "kubelet.verify_tls", OPTION_BOOL, FIELD(kubelet_verify_tls), "true", 0, 0, NULL,
+          "false: take any certificate, from anybody" },
+        { "kubelet.interval", OPTION_DURATION, FIELD(kubelet_interval_ms), "15s", 100, 3600000, NULL,
+          "time between two requests" },
         { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status and sensors: print JSON" },
         { 0 },
 };
+
+static int kubelet_url_check(const struct options *o, struct err *e)
+{
+        if (!strncmp(o->kubelet_url, "https://", strlen("https://")))
+                return 0;
+        if (strncmp(o->kubelet_url, "http://", strlen("http://")) != 0)
+                return err_set(e, -EINVAL, "kubelet.url must begin with https:// or http://, not be '%.100s'",
+                               o->kubelet_url);
+        if (*o->kubelet_token_file)
+                return err_set(e, -EINVAL,
+                               "a token is not sent over http: set kubelet.token_file to nothing");
+        return 0;
+}
 
 int options_check(const void *options, struct err *e)
 {
@@ -84,6 +126,10 @@ int options_check(const void *options, struct err *e)
                         return -EINVAL;
         if (!*o->procfs_root || !*o->sysfs_root)
                 return err_set(e, -EINVAL, "procfs_root and sysfs_root must not be empty");
+        if (o->attribution_rule == ATTRIBUTION_MODEL && !*o->attribution_weight)
+                return err_set(e, -EINVAL, "attribution.rule model needs attribution.weight");
+        if (*o->kubelet_url && kubelet_url_check(o, e) < 0)
+                return -EINVAL;
         if (*o->metrics_listen)
                 return listen_address_parse(o->metrics_listen, &address, e);
         return 0;

@@ -23,8 +23,18 @@ struct options {
         int estimate_energy_source; /* index into options_energy_sources */
         char *store_path;           /* "" off */
         long long retention_age_ms;
-        long long retention_size; /* bytes */
-        char *metrics_listen;     /* "" off */
+        long long retention_size;     /* bytes */
+        char *metrics_listen;         /* "" off */
+        int metrics_style;            /* enum metrics_style */
+        long long metrics_containers; /* with series of their own; 0: all */
+        int idle_rule;                /* enum idle_rule */
+        long long idle_window_ms;
+        char *attribution_weight;                   /* "": attribution by ratio */
+        int attribution_rule;                       /* enum attribution_rule */
+        char *kubelet_url;                          /* "" off */
+        char *kubelet_token_file, *kubelet_ca_file; /* "" none */
+        bool kubelet_verify_tls;
+        long long kubelet_interval_ms;
         bool json;
 };
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/sampler.h"
+#include "collector/metrics.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -19,8 +20,9 @@ struct sampler {
         struct usage_set usage;
         bool measured[FEATURE_N];
         struct power_reading readings[SENSORS_MAX];
-        uint64_t last_ns;  /* monotonic time of the last good read; 0: none yet */
-        uint64_t guard_ns; /* of the last look at counters in between */
+        uint64_t last_ns;               /* monotonic time of the last good read; 0: none yet */
+        uint64_t guard_ns;              /* of the last look at counters in between */
+        uint64_t features_ns, power_ns; /* what the last read took */
 };
 
 /* Feature sources in the order in which `auto` tries them. */
@@ -159,7 +161,7 @@ static void read_clocks(uint64_t *ret_monotonic_ns, int64_t *ret_wall_ms)
 
 int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, struct err *e)
 {
-        uint64_t node_delta[FEATURE_N], now_ns;
+        uint64_t node_delta[FEATURE_N], now_ns, begin_ns = clock_monotonic_ns();
         struct power_context context;
         int64_t wall_ms;
         int r;
@@ -169,6 +171,7 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
         if (r < 0)
                 return err_prefix(e, r, "features from %s", s->ops->name);
         read_clocks(&now_ns, &wall_ms);
+        s->features_ns = now_ns - begin_ns;
         sum_node(s, node_delta);
 
         context = (struct power_context){ .duration_ns = s->last_ns ? now_ns - s->last_ns : 0,
@@ -177,6 +180,7 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
         memset(s->readings, 0, sizeof(s->readings));
         r = power_read(&s->power, &context, s->readings, ret_power_failed, e);
 
+        s->power_ns = clock_monotonic_ns() - now_ns;
         *ret = (struct sample){ .duration_ns = context.duration_ns,
                                 .stamp_ns = now_ns,
                                 .wall_ms = wall_ms,
@@ -214,6 +218,17 @@ uint64_t sampler_dropped(const struct sampler *s)
 
         s->ops->stats(s->features, &stats);
         return stats.dropped;
+}
+
+void sampler_stats(const struct sampler *s, struct collector_stats *ret)
+{
+        struct feature_source_stats stats = { 0 };
+
+        s->ops->stats(s->features, &stats);
+        ret->features_ns = s->features_ns;
+        ret->power_ns = s->power_ns;
+        ret->overflowed_deaths = stats.overflowed;
+        ret->processes = stats.processes;
 }
 
 const struct power_set *sampler_power(const struct sampler *s)

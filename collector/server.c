@@ -6,7 +6,9 @@
 #include <microhttpd.h>
 #include <netdb.h>
 #include <string.h>
+#include "common/clock.h"
 #include "common/num.h"
+#include "common/prom.h"
 
 #define CONNECTIONS_MAX      64U
 #define CONNECTION_TIMEOUT_S 10U
@@ -16,6 +18,7 @@ struct server {
         struct MHD_Daemon *daemon;
         char *text; /* owned */
         size_t size;
+        uint64_t ticked_ns; /* 0: never */
         char address[NI_MAXHOST + NI_MAXSERV + 4];
 };
 
@@ -72,6 +75,28 @@ static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned i
         return answer(connection, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
+/* What is published, and what only now is known. */
+static enum MHD_Result answer_metrics(const struct server *s, struct MHD_Connection *connection)
+{
+        static const char type[] = "text/plain; version=0.0.4; charset=utf-8",
+                          family[] = "wattloop_collector_last_tick_age_seconds";
+        struct buf text;
+        enum MHD_Result r;
+
+        buf_init(&text, s->size + 512);
+        (void)buf_append(&text, s->text, s->size); /* failure is sticky */
+        if (s->ticked_ns) {
+                prom_family(&text, family, "gauge", "How long ago the last tick's work ended");
+                prom_sample(&text, family, NULL, (double)(clock_monotonic_ns() - s->ticked_ns) / 1e9);
+        }
+        if (text.failed)
+                r = answer(connection, MHD_HTTP_OK, type, s->text, s->size);
+        else
+                r = answer(connection, MHD_HTTP_OK, type, text.data ? text.data : "", text.size);
+        buf_done(&text);
+        return r;
+}
+
 static const char front_page[] =
         "<!DOCTYPE html><title>wattloop-collector</title>\n<h1>wattloop-collector</h1>\n"
         "<p><a href=\"/metrics\">metrics</a> <a href=\"/healthz\">healthz</a></p>\n";
@@ -96,8 +121,7 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
                 return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
         if (!strcmp(url, "/metrics"))
-                return answer(connection, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", s->text,
-                              s->size);
+                return answer_metrics(s, connection);
         if (!strcmp(url, "/healthz"))
                 return answer_text(connection, MHD_HTTP_OK, "ok");
         if (!strcmp(url, "/"))
@@ -185,6 +209,11 @@ int server_publish(struct server *s, const char *text, size_t size)
         s->text = copy;
         s->size = size;
         return 0;
+}
+
+void server_ticked(struct server *s, uint64_t now_ns)
+{
+        s->ticked_ns = now_ns;
 }
 
 int server_fd(const struct server *s)

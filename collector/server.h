@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/socket.h>
 #include "common/cleanup.h"
 #include "common/err.h"
@@ -25,6 +26,8 @@ CLEANUP_DEFINE(struct server *, server_close);
 
 /* The text of /metrics from now on; copied. -ENOMEM leaves the old one. */
 int server_publish(struct server *server, const char *text, size_t size);
+/* From now on the text of /metrics ends with how long this moment was ago when it is asked for. */
+void server_ticked(struct server *server, uint64_t now_ns);
 
 int server_fd(const struct server *server);         /* to be polled for input */
 int server_timeout_ms(const struct server *server); /* until server_run() is due anyway; -1: never */

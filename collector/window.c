@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include "collector/attribution.h"
+#include "collector/pod.h"
 
 const char *const split_names[SPLIT_N] = { "package", "core", "uncore", "dram", "platform" };
 const char *const entity_kind_names[ENTITY_KINDS] = { "container", "vm", "process" };
@@ -21,6 +23,7 @@ int window_new(struct window **ret)
         for (int c = 0; c < SPLIT_N; c++)
                 w->split[c].source = -1;
         w->idle_window_ns = IDLE_WINDOW_NS;
+        (void)snprintf(w->rest.key, sizeof(w->rest.key), "%s", ENTITY_REST);
         *ret = w;
         return 0;
 }
@@ -38,6 +41,7 @@ void window_free(struct window *w)
         for (size_t i = 0; i < w->n; i++)
                 entity_free(w->entities[i]);
         free(w->entities);
+        free(w->pods);
         free(w);
 }
 
@@ -51,7 +55,7 @@ void window_reset(struct window *w)
 {
         for (size_t i = 0; i < w->n; i++)
                 entity_free(w->entities[i]);
-        w->n = 0;
+        w->n = w->n_shown = 0;
         w->n_sensors = 0;
         for (int c = 0; c < SPLIT_N; c++)
                 w->split[c].source = -1;
@@ -129,6 +133,9 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
         entity->kind = kind;
         (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
         (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
+        (void)cgroup_path_pod(cgroup, entity->pod_id); /* "" when it is in none */
+        entity->shown = is_reserved(key) || !w->shown_max || w->n_shown < w->shown_max;
+        w->n_shown += entity->shown;
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
         w->entities[i] = entity;
         w->n++;
@@ -307,48 +314,24 @@ static void fold_power(struct window *w, const struct sample *sample, const stru
         }
 }
 
-/* The node's energy of one component: all units of the first source that read it. A machine that also runs an
- * estimate beside its sensors is split by its sensors, because they are listed first. */
-static void sum_component(struct window *w, enum split_component c)
+/* Containers beyond those with series of their own are shown as one, by what they did since. */
+static void fold_rest(struct window *w)
 {
-        struct split *split = &w->split[c];
+        w->n_hidden = 0;
+        memset(w->rest.energy_uj, 0, sizeof(w->rest.energy_uj));
+        for (size_t i = 0; i < w->n; i++) {
+                const struct entity *entity = w->entities[i];
 
-        split->source = -1;
-        split->dynamic_uj = split->idle_uj = split->unattributed_uj = 0;
-        for (size_t i = 0; i < w->n_sensors; i++) {
-                const struct sensor *s = &w->sensors[i];
-
-                if (!s->valid || strcmp(s->reading.component, split_names[c]) != 0)
+                if (entity->shown || entity->kind != ENTITY_CONTAINER)
                         continue;
-                if (split->source < 0)
-                        split->source = (int)i;
-                else if (strcmp(w->sensors[split->source].reading.source, s->reading.source) != 0)
-                        continue;
-                split->idle_uj += s->interval_idle_uj;
-                split->dynamic_uj += s->interval_uj - s->interval_idle_uj;
-        }
-}
-
-/* The `ratio` rule: dynamic energy by shares of CPU time. */
-static void split_energy(struct window *w)
-{
-        double cpu = (double)w->delta[FEATURE_CPU_TIME];
-
-        for (int c = 0; c < SPLIT_N; c++) {
-                struct split *split = &w->split[c];
-                double attributed = 0;
-
-                sum_component(w, (enum split_component)c);
-                for (size_t i = 0; i < w->n; i++) {
-                        struct entity *entity = w->entities[i];
-                        double share = cpu > 0 ? (double)entity->delta[FEATURE_CPU_TIME] / cpu : 0;
-
-                        entity->energy_uj[c] = split->dynamic_uj * share;
-                        entity->energy_total_uj[c] += entity->energy_uj[c];
-                        attributed += entity->energy_uj[c];
+                w->n_hidden++;
+                for (int f = 0; f < FEATURE_N; f++)
+                        w->rest.total[f] += entity->delta[f];
+                for (int c = 0; c < SPLIT_N; c++) {
+                        w->rest.energy_uj[c] += entity->energy_uj[c];
+                        w->rest.energy_total_uj[c] += entity->energy_uj[c];
                 }
-                split->unattributed_uj = split->idle_uj + fmax(split->dynamic_uj - attributed, 0);
-                split->unattributed_total_uj += split->unattributed_uj;
+                w->rest.other_uj += attribution_other(w, entity);
         }
 }
 
@@ -378,8 +361,10 @@ void window_fold(struct window *w, const struct sample *sample, const struct win
 {
         fold_usage(w, sample, lookup);
         fold_power(w, sample, lookup);
-        split_energy(w);
         w->last_ns = sample->duration_ns;
+        attribute(w, w->model);
+        pods_fold(w);
+        fold_rest(w);
         w->pending_ns += sample->duration_ns;
         window_stamp(w->base_ms, sample->wall_ms, w->pending_ns, &w->start_ms, &w->end_ms);
 }
@@ -394,10 +379,12 @@ void window_stored(struct window *w)
         for (size_t i = 0; i < w->n; i++) {
                 struct entity *entity = w->entities[i];
 
-                if (entity->idle_ns > ENTITY_FORGET_NS && !is_reserved(entity->key))
-                        entity_free(entity);
-                else
+                if (entity->idle_ns <= ENTITY_FORGET_NS || is_reserved(entity->key)) {
                         w->entities[kept++] = entity;
+                        continue;
+                }
+                w->n_shown -= entity->shown;
+                entity_free(entity);
         }
         w->n = kept;
 }

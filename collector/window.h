@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "collector/cgroup_name.h"
 #include "collector/features.h"
 #include "collector/idle.h"
 #include "collector/power.h"
@@ -21,6 +22,7 @@
 
 #define ENTITY_SYSTEM "system_processes"
 #define ENTITY_KERNEL "kernel_processes"
+#define ENTITY_REST   "other_containers" /* in /metrics: those without series of their own */
 
 /* Components that are split to entities. psys is not: it contains the others. */
 enum split_component { SPLIT_PACKAGE, SPLIT_CORE, SPLIT_UNCORE, SPLIT_DRAM, SPLIT_PLATFORM, SPLIT_N };
@@ -36,13 +38,18 @@ struct entity_names {
 
 struct entity {
         enum entity_kind kind;
-        char key[ENTITY_KEY_MAX];   /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
-        struct entity_names *names; /* owned; NULL: nothing known */
-        char cgroup[256];           /* path when it was first seen */
+        char key[ENTITY_KEY_MAX];     /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
+        struct entity_names *names;   /* owned; NULL: nothing known */
+        char cgroup[CGROUP_PATH_MAX]; /* path when it was first seen */
+        char pod_id[POD_ID_MAX];      /* from it; "" in no pod */
+        char name[ENTITY_KEY_MAX];    /* virtual machines only, as the next */
+        const char *hypervisor;
+        bool shown; /* has series of its own in /metrics */
         uint64_t total[FEATURE_N];
         uint64_t delta[FEATURE_N];       /* in the last sample */
         double energy_uj[SPLIT_N];       /* dynamic energy of the last sample */
         double energy_total_uj[SPLIT_N]; /* since the program started */
+        double other_uj;                 /* of the platform beyond package and dram, since then */
         uint64_t idle_ns;                /* time since it was last active */
         int64_t store_id;                /* the store's; 0 unknown */
 };
@@ -74,13 +81,19 @@ struct sensor_past {
 };
 
 /* The split of one component's energy in the last sample. All of it goes somewhere: dynamic energy to
- * entities by their CPU time, idle energy and what has no owner to `unattributed`. */
+ * entities by a rule, idle energy and what has no owner to `unattributed`. */
+enum attribution_rule { ATTRIBUTION_RATIO, ATTRIBUTION_MODEL };
 struct split {
         int source; /* index of the first of the sensors it comes from; -1: component not read */
-        double dynamic_uj, idle_uj; /* the node's */
-        double unattributed_uj;
-        double unattributed_total_uj;
+        enum attribution_rule rule;
+        enum feature_id feature;                  /* ratio: whose shares */
+        double node_uj, dynamic_uj, idle_uj;      /* the node's, and its parts */
+        double ownerless_uj;                      /* dynamic, but nobody's */
+        double idle_total_uj, ownerless_total_uj; /* since the program started */
 };
+
+struct attribution_model;
+struct pod;
 
 struct window {
         struct entity **entities; /* owned, sorted by key */
@@ -92,6 +105,11 @@ struct window {
         uint64_t total[FEATURE_N]; /* the node: the sum of all entities, the forgotten included */
         uint64_t delta[FEATURE_N];
         int64_t node_store_id;
+        double other_uj, other_idle_uj; /* as an entity's other_uj: the node's dynamic and idle part */
+        struct pod *pods;               /* owned, sorted by id */
+        size_t n_pods;
+        struct entity rest; /* the sum of the containers that are not shown */
+        size_t n_shown, n_hidden;
 
         int64_t base_ms;          /* wall clock where the interval that is not stored yet begins */
         uint64_t pending_ns;      /* its duration up to the last sample */
@@ -100,6 +118,8 @@ struct window {
         uint64_t last_ns;         /* duration of the last sample */
         uint64_t idle_window_ns;  /* set by the owner after window_new(), which gives the defaults */
         enum idle_rule idle_rule;
+        size_t shown_max;                      /* entities with series of their own; 0: all */
+        const struct attribution_model *model; /* borrowed; NULL: the rule is `ratio` */
         uint64_t overflowed; /* activities counted as system_processes because the window was full */
 };
 
