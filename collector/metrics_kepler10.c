@@ -10,8 +10,8 @@
 #include "collector/pod.h"
 #include "config/cli.h"
 
-#define STATE "running" /* Kepler keeps the energy of what ended for a while; ours is gone from the window   \
-                         */
+/* Kepler keeps the energy of what ended for a while; ours is gone from the window. */
+#define STATE "running"
 
 static const char *const zones[] = { "package", "core", "uncore", "dram", "psys" };
 
