@@ -18,14 +18,27 @@ struct cgroup_usage {
         uint64_t delta[FEATURE_N];
 };
 
+/* One process's activity since the last read, which is in its cgroup's row, too. */
+struct process_usage {
+        uint32_t tgid;
+        uint64_t start; /* ns since boot */
+        uint64_t delta[FEATURE_N];
+};
+
 /* A growing array of cgroup deltas, reused between ticks. */
 struct usage_set {
         struct cgroup_usage *rows; /* owned */
         size_t n, cap;
-        struct index index;        /* of rows */
-        struct cgroup_usage spare; /* stands in for a row when there is no memory for even one */
-        uint64_t folded;           /* requests for a row that got another one, ever */
+        struct index index;              /* of rows */
+        struct cgroup_usage spare;       /* stands in for a row when there is no memory for even one */
+        bool by_process;                 /* the owner wants rows of processes, too */
+        struct process_usage *processes; /* owned */
+        size_t n_processes, cap_processes;
+        uint64_t folded; /* requests for a row that got another one, ever */
 };
+#define USAGE_PROCESSES_MAX 65536 /* told apart; those over it are in their cgroups' rows only */
+/* The row of a process; NULL when there is none to be had, or processes are not asked for. */
+struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, uint64_t start);
 #define USAGE_ROWS_MAX 65536 /* cgroups told apart; the rest is folded into cgroup_id 0 and counted */
 /* The row of a cgroup, made when it is not there. Never NULL: when full or out of memory, the row of cgroup
  * 0. */

@@ -61,6 +61,8 @@ const struct option options_table[] = {
           NULL, "samples older than this are removed once every destination has acknowledged them" },
         { "store.retention_size", OPTION_SIZE, FIELD(retention_size), "1GiB", 1 << 20, 1e15, NULL,
           "size above which the oldest samples are removed, acknowledged or not" },
+        { "store.processes", OPTION_BOOL, FIELD(store_processes), "false", 0, 0, NULL,
+          "record each process, too: large" },
         { "metrics.listen", OPTION_STRING, FIELD(metrics_listen), "127.0.0.1:8888", 0, 0, NULL,
           "address and port of the Prometheus endpoint; empty: none" },
         { "metrics.style", OPTION_ENUM, FIELD(metrics_style), "kepler-0.7", 0, 0, metrics_styles,

@@ -22,6 +22,7 @@ struct options {
         char *estimate_weight;      /* "" unset */
         int estimate_energy_source; /* index into options_energy_sources */
         char *store_path;           /* "" off */
+        bool store_processes;
         long long retention_age_ms;
         long long retention_size;     /* bytes */
         char *metrics_listen;         /* "" off */

@@ -49,6 +49,25 @@ static void charge(struct usage_set *set, uint64_t cgroup_id, bool kernel, const
         }
 }
 
+/* The same for its own row, where processes are recorded. */
+static void charge_process(struct usage_set *set, uint32_t tgid, uint64_t start, const uint64_t *total,
+                           const uint64_t *last)
+{
+        struct process_usage *row = NULL;
+
+        for (int i = 0; i < FEATURE_N && set->by_process; i++) {
+                uint64_t have = last && !restarted(i, total[i], last[i]) ? units(i, last[i]) : 0;
+                uint64_t want = units(i, total[i]);
+
+                if (want <= have)
+                        continue;
+                if (!row)
+                        row = usage_set_process(set, tgid, start);
+                if (row)
+                        row->delta[i] += want - have;
+        }
+}
+
 void process_table_begin(struct process_table *table, uint64_t boot_ns)
 {
         table->pass++;
@@ -130,9 +149,12 @@ void process_table_end(struct process_table *table, const struct process_end *en
 
                 if (set)
                         charge(set, own ? end->cgroup_id : p->cgroup_id, end->kernel, end->total, p->last);
+                if (set)
+                        charge_process(set, end->tgid, end->start, end->total, p->last);
                 remove_at(table, (uint32_t)(p - table->processes));
         } else if (set && end->start > table->base_ns) {
                 charge(set, end->cgroup_id, end->kernel, end->total, NULL);
+                charge_process(set, end->tgid, end->start, end->total, NULL);
         }
 }
 
@@ -214,6 +236,8 @@ static void fold_one(struct process_table *table, struct process *p, uint64_t bo
         follow_dip(p, boot_ns);
         if (!old)
                 charge(set, p->cgroup_id, p->kernel, p->now, p->last);
+        if (!old)
+                charge_process(set, p->tgid, p->start, p->now, p->last);
         for (int i = 0; i < FEATURE_N; i++)
                 if (p->now[i] > p->last[i] || restarted(i, p->now[i], p->last[i]))
                         p->last[i] = p->now[i];

@@ -3,6 +3,7 @@
 #include "collector/metrics.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <string.h>
 #include "common/clock.h"
@@ -18,6 +19,7 @@ struct sampler {
         struct cgroup_table *cgroups;
         struct power_set power;
         struct usage_set usage;
+        const char *procfs_root; /* borrowed */
         bool measured[FEATURE_N];
         struct power_reading readings[SENSORS_MAX];
         uint64_t last_ns;               /* monotonic time of the last good read; 0: none yet */
@@ -122,6 +124,8 @@ int sampler_open(const struct options *o, struct sampler **ret, struct err *e)
         r = cgroup_table_new(o->procfs_root, features_sysfs_root(o), &s->cgroups, e);
         if (r < 0)
                 return r;
+        s->usage.by_process = o->store_processes && *o->store_path;
+        s->procfs_root = o->procfs_root;
         power_open((const char *const *)o->power_sources.items, o->power_sources.n, &options, &s->power);
         tell_power(&s->power);
         *ret = TAKE(s);
@@ -243,7 +247,17 @@ static const struct cgroup_info *find_cgroup(void *context, uint64_t cgroup_id)
         return cgroup_table_find(s->cgroups, cgroup_id);
 }
 
+static void find_command(void *context, uint32_t tgid, char ret[16])
+{
+        const struct sampler *s = context;
+        char path[PATH_MAX];
+
+        ret[0] = '\0';
+        if (snprintf(path, sizeof(path), "%s/%u/comm", s->procfs_root, tgid) < PATH_MAX)
+                (void)file_read_small(AT_FDCWD, path, ret, 16); /* "" when it has ended */
+}
+
 struct window_lookup sampler_lookup(struct sampler *s)
 {
-        return (struct window_lookup){ .cgroup = find_cgroup, .cgroup_context = s };
+        return (struct window_lookup){ .cgroup = find_cgroup, .command = find_command, .cgroup_context = s };
 }

@@ -83,6 +83,7 @@ static int find_entity_id(struct store *s, const char *kind, const struct entity
         store_bind_text(stmt, 4, names->pod_name);
         store_bind_text(stmt, 5, names->container_name);
         store_bind_text(stmt, 6, names->container_namespace);
+        store_bind_text(stmt, 7, entity->kind == ENTITY_PROCESS ? entity->name : "");
         return run_returning(stmt, id, e);
 }
 
@@ -113,6 +114,8 @@ static int add_all_usage(struct store *s, int64_t interval_id, struct window *w,
         for (size_t i = 0; r == 0 && i < w->n; i++) {
                 struct entity *entity = w->entities[i];
 
+                if (entity->kind == ENTITY_PROCESS && entity->idle_ns >= w->pending_ns)
+                        continue; /* it did nothing: no row */
                 r = find_entity_id(s, entity_kind_names[entity->kind], entity, &entity->store_id, e);
                 if (r == 0)
                         r = add_usage(s, interval_id, entity->store_id, entity->total, w->measured, e);

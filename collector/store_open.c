@@ -21,8 +21,8 @@ static const char *const sql[STORE_STATEMENTS] = {
                                "feature_source, definition) VALUES (?, ?, ?, ?, ?, ?, 'exact')",
         /* names are learned late, and never unlearned */
         [STORE_ADD_ENTITY] =
-                "INSERT INTO entity (kind, key, cgroup, pod_name, container_name, container_namespace) "
-                "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET "
+                "INSERT INTO entity (kind, key, cgroup, pod_name, container_name, container_namespace, "
+                "command) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET "
                 "pod_name = iif(excluded.pod_name = '', pod_name, excluded.pod_name), "
                 "container_name = iif(excluded.pod_name = '', container_name, excluded.container_name), "
                 "container_namespace = iif(excluded.pod_name = '', container_namespace, "

@@ -48,8 +48,30 @@ struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bo
         return &set->spare;
 }
 
+/* A process may have several rows in a read: they are summed up by whoever takes them. */
+struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, uint64_t start)
+{
+        struct process_usage *row;
+
+        if (!set->by_process || set->n_processes == USAGE_PROCESSES_MAX)
+                return NULL;
+        if (set->n_processes == set->cap_processes) {
+                size_t cap = set->cap_processes ? set->cap_processes * 2 : ROWS_MIN;
+
+                row = realloc(set->processes, cap * sizeof(*row));
+                if (!row)
+                        return NULL;
+                set->processes = row;
+                set->cap_processes = cap;
+        }
+        row = &set->processes[set->n_processes++];
+        *row = (struct process_usage){ .tgid = tgid, .start = start };
+        return row;
+}
+
 void usage_set_clear(struct usage_set *set)
 {
+        set->n_processes = 0;
         set->n = 0;
         set->spare = (struct cgroup_usage){ 0 };
         index_clear(&set->index);
@@ -58,6 +80,7 @@ void usage_set_clear(struct usage_set *set)
 void usage_set_done(struct usage_set *set)
 {
         free(set->rows);
+        free(set->processes);
         index_done(&set->index);
         *set = (struct usage_set){ 0 };
 }

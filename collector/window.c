@@ -134,7 +134,8 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
         (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
         (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
         (void)cgroup_path_pod(cgroup, entity->pod_id); /* "" when it is in none */
-        entity->shown = is_reserved(key) || !w->shown_max || w->n_shown < w->shown_max;
+        entity->shown =
+                kind != ENTITY_PROCESS && (is_reserved(key) || !w->shown_max || w->n_shown < w->shown_max);
         w->n_shown += entity->shown;
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
         w->entities[i] = entity;
@@ -206,6 +207,32 @@ static void fold_usage(struct window *w, const struct sample *sample, const stru
                 }
         }
         memcpy(w->measured, sample->measured, sizeof(w->measured));
+}
+
+/* Processes are recorded beside the cgroups that they are in, where that is asked for. */
+static void fold_processes(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
+{
+        for (size_t i = 0; i < sample->usage->n_processes; i++) {
+                const struct process_usage *row = &sample->usage->processes[i];
+                struct entity *entity;
+                char key[ENTITY_KEY_MAX];
+                int r;
+
+                (void)snprintf(key, sizeof(key), "%u-%llu", row->tgid, (unsigned long long)row->start);
+                r = add_entity(w, ENTITY_PROCESS, key, "", &entity);
+                if (r < 0)
+                        continue;
+                if (r > 0 && lookup->restore_entity)
+                        (void)lookup->restore_entity(lookup->restore_context, ENTITY_PROCESS, key,
+                                                     entity->total);
+                if (r > 0 && lookup->command)
+                        lookup->command(lookup->cgroup_context, row->tgid, entity->name);
+                for (int f = 0; f < FEATURE_N; f++) {
+                        entity->delta[f] += sample->measured[f] ? row->delta[f] : 0;
+                        entity->total[f] += sample->measured[f] ? row->delta[f] : 0;
+                }
+                entity->idle_ns = 0;
+        }
 }
 
 static bool same_sensor(const struct power_reading *a, const struct power_reading *b)
@@ -360,6 +387,7 @@ bool window_clock_went_back(const struct window *w, const struct sample *sample)
 void window_fold(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
 {
         fold_usage(w, sample, lookup);
+        fold_processes(w, sample, lookup);
         fold_power(w, sample, lookup);
         w->last_ns = sample->duration_ns;
         attribute(w, w->model);
@@ -379,7 +407,9 @@ void window_stored(struct window *w)
         for (size_t i = 0; i < w->n; i++) {
                 struct entity *entity = w->entities[i];
 
-                if (entity->idle_ns <= ENTITY_FORGET_NS || is_reserved(entity->key)) {
+                uint64_t forget_ns = entity->kind == ENTITY_PROCESS ? PROCESS_FORGET_NS : ENTITY_FORGET_NS;
+
+                if (entity->idle_ns <= forget_ns || is_reserved(entity->key)) {
                         w->entities[kept++] = entity;
                         continue;
                 }

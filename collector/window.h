@@ -20,6 +20,8 @@
 #define IDLE_WINDOW_NS (UINT64_C(86400) * 1000000000) /* the default */
 #define CLOCK_BACK_MS  INT64_C(60000)                 /* set back by more: a new epoch */
 
+#define PROCESS_FORGET_NS (UINT64_C(60) * 1000000000)
+
 #define ENTITY_SYSTEM "system_processes"
 #define ENTITY_KERNEL "kernel_processes"
 #define ENTITY_REST   "other_containers" /* in /metrics: those without series of their own */
@@ -42,9 +44,9 @@ struct entity {
         struct entity_names *names;   /* owned; NULL: nothing known */
         char cgroup[CGROUP_PATH_MAX]; /* path when it was first seen */
         char pod_id[POD_ID_MAX];      /* from it; "" in no pod */
-        char name[ENTITY_KEY_MAX];    /* virtual machines only, as the next */
-        const char *hypervisor;
-        bool shown; /* has series of its own in /metrics */
+        char name[ENTITY_KEY_MAX];    /* of a virtual machine; the command of a process */
+        const char *hypervisor;       /* virtual machines only */
+        bool shown;                   /* has series of its own in /metrics */
         uint64_t total[FEATURE_N];
         uint64_t delta[FEATURE_N];       /* in the last sample */
         double energy_uj[SPLIT_N];       /* dynamic energy of the last sample */
@@ -127,6 +129,8 @@ struct window {
 struct window_lookup {
         /* What a cgroup is; never NULL. */
         const struct cgroup_info *(*cgroup)(void *cgroup_context, uint64_t cgroup_id);
+        /* The name of a process's command; "" when it is gone. NULL: not known. */
+        void (*command)(void *cgroup_context, uint32_t tgid, char ret[16]);
         void *cgroup_context;
         /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno
          * (it then counts from zero). NULL: all are new. */

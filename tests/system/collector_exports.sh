@@ -115,7 +115,8 @@ lint() { # CLAIM: by Prometheus' own parser; what it finds to say about Kepler's
 }
 kubelet=(--kubelet-url "$url" --kubelet-token-file "$dir/token" --kubelet-ca-file "$data/ca.pem" --kubelet-interval 300ms)
 
-collect "$dir/log7" --store-path "$dir/samples.db" "${kubelet[@]}"
+echo worker >"$proc/103/comm"
+collect "$dir/log7" --store-path "$dir/samples.db" --store-processes true "${kubelet[@]}"
 pid=$STARTED_PID
 check "a container has its pod's names" wait_for 10 seen \
         "kepler_container_bpf_cpu_time_ms_total{container_id=\"$(id 1)\",container_name=\"nginx\",container_namespace=\"shop\",pod_name=\"web-0\",source=\"bpf\"}"
@@ -129,6 +130,8 @@ done
 check "energy is divided" wait_for 10 seen "kepler_container_package_joules_total{container_id=\"$(id 6)\""
 check "the database learns the names" wait_for 10 sh -c \
         "sqlite3 -readonly '$dir/samples.db' \"SELECT pod_name || container_name FROM entity WHERE key = '$(id 1)'\" | grep -qx web-0nginx"
+check "processes have rows, with their commands" wait_for 10 sh -c "sqlite3 -readonly '$dir/samples.db' \
+        \"SELECT max(cpu_time_ns) > 0 FROM usage JOIN entity USING (entity_id) WHERE kind = 'process' AND command = 'worker'\" | grep -qx 1"
 lint "Prometheus' parser takes the metrics of Kepler 0.7"
 check "no series is there twice" test -z "$(scrape | grep -v '^#' | sed 's/ [^ ]*$//' | sort | uniq -d)"
 check "the parts add up to the node" test "$(scrape | sed -n 's/^wattloop_collector_attribution_errors_total //p')" = 0

@@ -83,6 +83,31 @@ static void the_base_is_not_charged_and_later_growth_is(void **state)
         assert_int_equal(charged(), 700);
 }
 
+static void processes_have_rows_of_their_own_only_where_that_is_asked_for(void **state)
+{
+        uint64_t cpu_ns[8] = { 0 };
+
+        (void)state;
+        for (int asked = 0; asked <= 1; asked++) {
+                setup(NULL);
+                set.by_process = asked;
+                see((struct seen[]){ { 1, OLD, 1000 }, { 2, OLD, 500 }, { 0 } });
+                fold(true);
+                see((struct seen[]){ { 1, OLD, 1700 }, { 2, OLD, 500 }, { 3, YOUNG, 40 }, { 0 } });
+                fold(false);
+                end(1, OLD, 1800); /* with its last moments */
+                end(4, YOUNG, 9);  /* never seen alive */
+                assert_int_equal(set.n_processes, asked ? 4 : 0);
+                for (size_t i = 0; i < set.n_processes; i++)
+                        cpu_ns[set.processes[i].tgid] += set.processes[i].delta[FEATURE_CPU_TIME];
+                assert_int_equal(charged(), 700 + 40 + 100 + 9);
+        }
+        assert_int_equal(cpu_ns[1], 800);
+        assert_int_equal(cpu_ns[2], 0);
+        assert_int_equal(cpu_ns[3], 40);
+        assert_int_equal(cpu_ns[4], 9);
+}
+
 static void a_process_born_after_the_base_counts_from_zero(void **state)
 {
         (void)state;
@@ -268,6 +293,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup(the_base_is_not_charged_and_later_growth_is, setup),
+                cmocka_unit_test_setup(processes_have_rows_of_their_own_only_where_that_is_asked_for, setup),
                 cmocka_unit_test_setup(a_process_born_after_the_base_counts_from_zero, setup),
                 cmocka_unit_test_setup(a_reused_pid_is_another_process, setup),
                 cmocka_unit_test_setup(a_dip_holds_the_mark, setup),

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include "collector/acks.h"
 #include "common/clock.h"
 #include "common/db.h"
@@ -624,6 +625,72 @@ static void status_tells_what_is_recorded(void **state)
         assert_int_equal(json_array_size(json_object_get(status, "epochs")), 1);
 }
 
+static void processes_have_rows_when_they_do_something(void **state)
+{
+        (void)state;
+        start();
+        usage.by_process = true;
+        for (int i = 0; i < 3; i++) {
+                static const bool measured[FEATURE_N] = { true };
+                const struct window_lookup lookup = { .cgroup = find_cgroup,
+                                                      .restore_entity = store_restore_entity,
+                                                      .restore_sensor = store_restore_sensor,
+                                                      .restore_context = store };
+                struct sample sample = { .duration_ns = SECOND,
+                                         .wall_ms = wall_ms += 1000,
+                                         .usage = &usage,
+                                         .measured = measured };
+                struct err e = { 0 };
+
+                usage_set_clear(&usage);
+                usage_set_row(&usage, 1, false)->delta[FEATURE_CPU_TIME] = 50;
+                if (i != 1)
+                        usage_set_process(&usage, 77, 1234)->delta[FEATURE_CPU_TIME] = 50;
+                window_fold(window, &sample, &lookup);
+                assert_int_equal(store_append(store, window, wall_ms, &e), 0);
+                window_stored(window);
+        }
+        assert_int_equal(
+                query("SELECT count(*) FROM usage JOIN entity USING (entity_id) WHERE kind = 'process'"), 2);
+        assert_int_equal(CONTAINER_TOTAL("77-1234", 0), 100);
+        assert_int_equal(CONTAINER_TOTAL("", 0), 150); /* the node is the sum of its containers */
+        assert_int_equal(query("SELECT sum(cpu_time_ns) FROM usage_delta JOIN entity USING (entity_id) WHERE "
+                               "kind = 'process'"),
+                         100);
+}
+
+/* The lock is held while a corrupt file is moved: a second collector never takes the new one for the old. */
+static void a_corrupt_file_is_moved_aside_by_one_of_many(void **state)
+{
+        int ok = 0, corrupt = 0;
+        pid_t pids[8];
+
+        (void)state;
+        tree_write("state/samples.db", "this is no database, and it is longer than the header of one: "
+                                       "............................................................");
+        for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+                pids[i] = fork();
+                if (pids[i] == 0) {
+                        struct err e = { 0 };
+                        int r = try_open("bpf", 1 << 30, &e);
+
+                        (void)usleep(300000); /* it holds the file */
+                        _exit(r == 0 ? 10 + (*opening.moved_aside != 0) : r == -EWOULDBLOCK ? 2 : 3);
+                }
+        }
+        for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+                int status;
+
+                assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+                assert_true(WIFEXITED(status));
+                assert_int_not_equal(WEXITSTATUS(status), 3);
+                ok += WEXITSTATUS(status) >= 10;
+                corrupt += WEXITSTATUS(status) == 11;
+        }
+        assert_true(ok >= 1);
+        assert_int_equal(corrupt, 1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -640,6 +707,8 @@ int main(void)
                 TEST(stamps_of_a_clock_that_was_years_ahead_do_not_hold_up_retention),
                 TEST(a_file_of_version_1_is_migrated_and_goes_on),
                 TEST(a_container_is_named_when_its_name_is_learned),
+                TEST(processes_have_rows_when_they_do_something),
+                TEST(a_corrupt_file_is_moved_aside_by_one_of_many),
                 TEST(a_corrupt_file_is_moved_aside),
                 TEST(a_file_that_becomes_corrupt_can_be_replaced),
                 TEST(a_newer_file_is_refused_and_left_alone),
