@@ -64,7 +64,7 @@ state() { # TOKEN REST
 state t1 ""
 put "$dir/token" t1
 start "$dir/port" python3 "$(dirname "$0")/kubelet_server.py" "$data/server.pem" "$dir/state"
-if ! wait_for 10 test -s "$dir/port"; then
+if ! wait_for 60 test -s "$dir/port"; then
         not_ok "the test server starts" "$(cat "$dir/port")"
         exit 0
 fi
@@ -118,19 +118,19 @@ kubelet=(--kubelet-url "$url" --kubelet-token-file "$dir/token" --kubelet-ca-fil
 echo worker >"$proc/103/comm"
 collect "$dir/log7" --store-path "$dir/samples.db" --store-processes true "${kubelet[@]}"
 pid=$STARTED_PID
-check "a container has its pod's names" wait_for 10 seen \
+check "a container has its pod's names" wait_for 30 seen \
         "kepler_container_bpf_cpu_time_ms_total{container_id=\"$(id 1)\",container_name=\"nginx\",container_namespace=\"shop\",pod_name=\"web-0\",source=\"bpf\"}"
-check "a sandbox, which is in no list, has its pod's" wait_for 10 seen \
+check "a sandbox, which is in no list, has its pod's" wait_for 30 seen \
         "container_id=\"$(id 2)\",container_name=\"\",container_namespace=\"shop\",pod_name=\"web-0\""
-check "so it is with the cgroupfs driver" wait_for 10 seen \
+check "so it is with the cgroupfs driver" wait_for 30 seen \
         "container_id=\"$(id 3)\",container_name=\"postgres\",container_namespace=\"shop\",pod_name=\"db-0\""
 for i in 4 5 6; do
         check "a container of no pod has none ($i)" wait_for 10 seen "container_id=\"$(id $i)\",container_name=\"\",container_namespace=\"\""
 done
-check "energy is divided" wait_for 10 seen "kepler_container_package_joules_total{container_id=\"$(id 6)\""
-check "the database learns the names" wait_for 10 sh -c \
+check "energy is divided" wait_for 30 seen "kepler_container_package_joules_total{container_id=\"$(id 6)\""
+check "the database learns the names" wait_for 30 sh -c \
         "sqlite3 -readonly '$dir/samples.db' \"SELECT pod_name || container_name FROM entity WHERE key = '$(id 1)'\" | grep -qx web-0nginx"
-check "processes have rows, with their commands" wait_for 10 sh -c "sqlite3 -readonly '$dir/samples.db' \
+check "processes have rows, with their commands" wait_for 30 sh -c "sqlite3 -readonly '$dir/samples.db' \
         \"SELECT max(cpu_time_ns) > 0 FROM usage JOIN entity USING (entity_id) WHERE kind = 'process' AND command = 'worker'\" | grep -qx 1"
 lint "Prometheus' parser takes the metrics of Kepler 0.7"
 check "no series is there twice" test -z "$(scrape | grep -v '^#' | sed 's/ [^ ]*$//' | sort | uniq -d)"
@@ -141,14 +141,14 @@ for name in cpu_seconds_total resident_bytes last_tick_age_seconds tick_late_sec
 done
 
 put "$dir/state" "$(sed 's/t1/t2/' "$dir/state")"
-check "a token that expired is an error that is counted" wait_for 10 sh -c \
+check "a token that expired is an error that is counted" wait_for 30 sh -c \
         "curl -s $metrics | grep -q 'wattloop_collector_kubelet_errors_total [1-9]'"
-check "and said" wait_for 10 grep -q "refuses the token" "$dir/log7"
+check "and said" wait_for 30 grep -q "refuses the token" "$dir/log7"
 check "names stay meanwhile" seen 'pod_name="web-0"'
 pods1=${pods1/web-0/web-1}
 state t2 ""
 put "$dir/token" t2
-check "the rotated token is used" wait_for 10 seen 'pod_name="web-1"'
+check "the rotated token is used" wait_for 30 seen 'pod_name="web-1"'
 state t2 ', "delay": 5'
 before=$(scrape | sed -n 's/^wattloop_collector_ticks_total //p')
 sleep 1
@@ -160,13 +160,13 @@ check "no helper is left" sh -c "! ps -eo args | grep -F '$helper run --url $url
 
 collect "$dir/log10" --store-path "" --metrics-style kepler-0.10 "${kubelet[@]}"
 pid=$STARTED_PID
-check "0.10: containers have runtime, pod and zone" wait_for 10 sh -c "curl -s $metrics | grep -q \
+check "0.10: containers have runtime, pod and zone" wait_for 30 sh -c "curl -s $metrics | grep -q \
         'kepler_container_cpu_joules_total{container_id=\"$(id 1)\",container_name=\"nginx\",node_name=\"[^\"]*\",pod_id=\"$uid1\",runtime=\"containerd\",state=\"running\",zone=\"package\"}'"
 for pair in "3 kubepods" "4 docker" "5 podman" "6 crio"; do
         set -- $pair
         check "0.10: the runtime $2 is known" sh -c "curl -s $metrics | grep -q 'kepler_container_cpu_watts{container_id=\"$(id "$1")\".*runtime=\"$2\"'"
 done
-check "0.10: pods have sums" wait_for 10 sh -c "curl -s $metrics | grep -q \
+check "0.10: pods have sums" wait_for 30 sh -c "curl -s $metrics | grep -q \
         'kepler_pod_cpu_watts{node_name=\"[^\"]*\",pod_id=\"$uid2\",pod_name=\"db-0\",pod_namespace=\"shop\",state=\"running\",zone=\"package\"}'"
 check "0.10: the node has its processors" seen 'kepler_node_cpu_info{core_id="1",model_name="Acme \"Z1\"",physical_id="0",processor="1",vendor_id="Acme"} 1'
 check "0.10: and its power" seen 'kepler_node_cpu_watts{'
@@ -176,7 +176,7 @@ stop "$pid"
 
 collect "$dir/logn" --store-path "" --metrics-containers 2
 pid=$STARTED_PID
-check "containers over the limit are summed up" wait_for 10 seen 'container_id="other_containers"'
-check "and counted" wait_for 10 seen 'wattloop_collector_hidden_containers 4'
+check "containers over the limit are summed up" wait_for 30 seen 'container_id="other_containers"'
+check "and counted" wait_for 30 seen 'wattloop_collector_hidden_containers 4'
 stop "$pid"
 check_exit 2 "the rule model wants a weight file" "$collector" --attribution-rule model --check-config
