@@ -17,7 +17,7 @@ say     = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2')
 
 PROGRAMS := collector trainer-client model-server updater estimator
 SHARED   := common config schema model
-DIRS_model-server := model-server model-server/ingest model-server/train model-server/serve
+DIRS_model-server := model-server model-server/ingest model-server/data model-server/train model-server/learn model-server/serve
 dirs      = $(or $(DIRS_$1),$1)
 sources   = $(filter-out %/main.c,$(foreach d,$(call dirs,$1),$(wildcard $d/*.c)))
 objects   = $(patsubst %.c,$(B)/%.o,$(call sources,$1))

@@ -56,6 +56,8 @@ static int serve(const void *options, int argc, char **argv)
         r = worker_start(&server, &worker, &e);
         if (r == 0)
                 r = httpd_start(&server, worker, &httpd, &e);
+        if (r == 0)
+                r = learn_start(server.learn, &e);
         if (r == 0) {
                 log_info("listening on port %u", (unsigned int)httpd_port(httpd));
                 wait_for_signal(signals, httpd);

@@ -12,6 +12,7 @@
 #define KIB        1024.0
 #define MIB        (1024.0 * 1024.0)
 
+static const char *const isolators[] = { "none", "min", NULL };
 static const char *const trainable[] = { "measured", "simulated", "virtual", NULL };
 
 const struct option options_table[] = {
@@ -36,6 +37,20 @@ const struct option options_table[] = {
           "Kinds of power that are trained on: measured, simulated, virtual." },
         { "training.min_rows", OPTION_INT, AT(min_rows), "30", 15, 1e9, NULL,
           "Rows that a component needs before its model is published." },
+        { "training.max_rows", OPTION_INT, AT(max_rows), "20000", 100, 1e6, NULL,
+          "Rows that a model is trained on at most, spread evenly over those that there are." },
+        { "training.node_share", OPTION_DOUBLE, AT(node_share), "0.5", 0, 1, NULL,
+          "Largest share of a model's rows that one node may give when there are several." },
+        { "training.exclude_nodes", OPTION_LIST, AT(exclude_nodes), "", 0, 0, NULL,
+          "Ids of nodes whose rows are not learned from; a change learns everything again without them." },
+        { "training.isolator", OPTION_ENUM, AT(isolator), "min", 0, 0, isolators,
+          "How DynPower is told from AbsPower: none, or min (less each node's lowest power)." },
+        { "training.forgetting", OPTION_DOUBLE, AT(forgetting), "0.999", 0.9, 1, NULL,
+          "What an online learner multiplies a row's weight with at each later one." },
+        { "training.trial_rows", OPTION_INT, AT(trial_rows), "50", 15, 1e6, NULL,
+          "Rows that champion and challenger are compared on, which neither has seen." },
+        { "training.seed", OPTION_INT, AT(seed), "1", 0, 2147483647, NULL,
+          "Seed of trainers that draw lots." },
         { "publish.interval", OPTION_DURATION, AT(publish_interval_ms), "60s", 100, 86400e3, NULL,
           "Least time between two publications; a new model is published at once." },
         { "serve.prefer_machine_spec", OPTION_BOOL, AT(prefer_machine_spec), "false", 0, 0, NULL,

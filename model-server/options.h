@@ -13,7 +13,10 @@ struct options {
         long long retention_samples_ms, retention_rows_ms;
         long long retention_size;
         struct string_list provenance;
-        long long min_rows;
+        long long min_rows, max_rows, trial_rows, seed;
+        double node_share, forgetting;
+        int isolator; /* enum isolator: none, min */
+        struct string_list exclude_nodes;
         long long publish_interval_ms;
         bool prefer_machine_spec;
         long long import_bytes, import_plain_bytes, import_lines, line_samples;

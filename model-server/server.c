@@ -78,21 +78,6 @@ static int make_directories(const struct options *o, struct err *e)
         return r < 0 ? r : file_mkdirs(o->models_path, 0755, e);
 }
 
-/* The catalog tells models' contents; when they were first published is in the database. */
-static int stamp_pipeline(struct server *s, struct pipeline *p, struct err *e)
-{
-        int r = 0;
-
-        for (size_t i = 0; r == 0 && i < pipeline_offers(p); i++) {
-                int64_t published_ms;
-
-                r = store_published_ms(s->store, pipeline_offer(p, i)->content_id, &published_ms, e);
-                if (r == 0)
-                        pipeline_stamp(p, i, published_ms);
-        }
-        return r;
-}
-
 static int load_catalog(struct server *s, struct err *e)
 {
         const struct options *o = s->options;
@@ -108,11 +93,6 @@ static int load_catalog(struct server *s, struct err *e)
         if (r < 0) { /* nothing published yet, or unreadable and said so */
                 s->catalog = TAKE(all);
                 return 0;
-        }
-        r = stamp_pipeline(s, own, e);
-        if (r < 0) {
-                pipeline_unref(own);
-                return r;
         }
         return catalog_with(all, own, &s->catalog, e);
 }
@@ -136,23 +116,95 @@ static bool offers_unaccepted(const struct server *s)
         return false;
 }
 
-static int restore(struct server *s, struct err *e)
+struct catalog *server_catalog(struct server *s)
 {
-        int r = trainer_new(&s->trainer, e);
+        struct catalog *c;
 
-        if (r == 0)
-                r = store_open(s->options->database_path, &s->store, e);
-        if (r == 0)
-                r = store_set_size(s->store, s->retention.bytes, e);
-        if (r == 0)
-                r = import_restore(s->store, s->trainer, s->settings.accepted, e);
+        (void)pthread_mutex_lock(&s->lock);
+        c = catalog_ref(s->catalog);
+        (void)pthread_mutex_unlock(&s->lock);
+        return c;
+}
+
+static void swap_catalog(struct server *s, struct catalog *next)
+{
+        struct catalog *old;
+
+        (void)pthread_mutex_lock(&s->lock);
+        old = s->catalog;
+        s->catalog = next;
+        (void)pthread_mutex_unlock(&s->lock);
+        catalog_unref(old);
+}
+
+/* On the learning thread. */
+static int publish(const struct pipeline_input *in, bool withdraw, void *arg, struct err *e)
+{
+        struct server *s = arg;
+        CLEANUP(catalog_unrefp) struct catalog *old = server_catalog(s);
+        struct catalog *next;
+        struct pipeline *p;
+        int r = publish_pipeline(in, withdraw || s->withdraw, s->options->models_path, own_pipeline(s, old),
+                                 &p, e);
+
+        s->withdraw &= r < 0;
+        if (r < 0)
+                atomic_fetch_add(&s->counters.publications_failed, 1);
+        if (r <= 0)
+                return r;
+        r = catalog_with(old, p, &next, e);
         if (r < 0)
                 return r;
-        if (r > 0) {
-                s->withdraw = true;
-                log_info("learned all stored rows again");
-        }
+        swap_catalog(s, next);
+        atomic_fetch_add(&s->counters.publications, 1);
+        log_debug("published %zu models", in->n);
+        return 1;
+}
+
+/* server.db's learners are in server.learn.db */
+static int ledger_path(const char *database, char *ret, size_t size, struct err *e)
+{
+        size_t n = strlen(database), end = n > 3 && !strcmp(database + n - 3, ".db") ? n - 3 : n;
+
+        if (snprintf(ret, size, "%.*s.learn.db", (int)end, database) >= (int)size)
+                return err_set(e, -ENAMETOOLONG, "database.path is too long");
         return 0;
+}
+
+void server_learn_settings(const struct options *o, struct learn_settings *ret)
+{
+        *ret = (struct learn_settings){ .rows_path = o->database_path,
+                                        .accepted = options_accepted(o),
+                                        .min_rows = (uint64_t)o->min_rows,
+                                        .max_rows = (uint64_t)o->max_rows,
+                                        .trial_rows = (uint64_t)o->trial_rows,
+                                        .seed = (uint64_t)o->seed,
+                                        .node_share = o->node_share,
+                                        .forgetting = o->forgetting,
+                                        .isolator = (enum isolator)o->isolator,
+                                        .excluded = &o->exclude_nodes,
+                                        .publish_interval_ms = o->publish_interval_ms,
+                                        .pipeline = o->pipeline_name };
+}
+
+int server_ledger_path(const struct options *o, char ret[SERVER_PATH_MAX], struct err *e)
+{
+        return ledger_path(o->database_path, ret, SERVER_PATH_MAX, e);
+}
+
+static int open_learning(struct server *s, struct err *e)
+{
+        struct learn_settings settings;
+        char path[SERVER_PATH_MAX];
+        int r = server_ledger_path(s->options, path, e);
+
+        if (r < 0)
+                return r;
+        server_learn_settings(s->options, &settings);
+        settings.ledger_path = path;
+        settings.publish = publish;
+        settings.arg = s;
+        return learn_open(&settings, &s->learn, e);
 }
 
 int server_open(struct server *s, const struct options *o, struct err *e)
@@ -175,37 +227,28 @@ int server_open(struct server *s, const struct options *o, struct err *e)
         if (r == 0)
                 r = make_directories(o, e);
         if (r == 0)
-                r = restore(s, e);
+                r = store_open(o->database_path, &s->store, e);
+        if (r == 0)
+                r = store_set_size(s->store, s->retention.bytes, e);
         if (r == 0)
                 r = load_catalog(s, e);
+        if (r == 0)
+                r = open_learning(s, e);
         if (r < 0) {
                 server_close(s);
                 return r;
         }
-        /* A killed server may have learned (or dropped) what it did not come to publish. When it did,
-         * publishing finds nothing new. */
-        s->learned = true;
-        s->withdraw |= offers_unaccepted(s);
+        s->withdraw = offers_unaccepted(s);
         return 0;
 }
 
 void server_close(struct server *s)
 {
+        learn_close(s->learn); /* first: it publishes */
         catalog_unref(s->catalog);
-        trainer_free(s->trainer);
         store_close(s->store);
         (void)pthread_mutex_destroy(&s->lock);
         memset(s, 0, sizeof(*s));
-}
-
-struct catalog *server_catalog(struct server *s)
-{
-        struct catalog *c;
-
-        (void)pthread_mutex_lock(&s->lock);
-        c = catalog_ref(s->catalog);
-        (void)pthread_mutex_unlock(&s->lock);
-        return c;
 }
 
 static void count_import(struct counters *c, const struct import_counts *n)
@@ -216,168 +259,22 @@ static void count_import(struct counters *c, const struct import_counts *n)
         atomic_fetch_add(&c->duplicate, n->duplicate);
         atomic_fetch_add(&c->ignored, n->ignored);
         atomic_fetch_add(&c->rows, n->rows);
-        atomic_fetch_add(&c->learned, n->learned);
         for (int i = 0; i < FOLD_VERDICTS; i++)
                 atomic_fetch_add(&c->intervals[i], n->intervals[i]);
 }
 
 void server_import(struct server *s, struct upload *const uploads[], size_t n)
 {
-        import_uploads(s->store, s->trainer, &s->settings, uploads, n, clock_wall_ms());
+        import_uploads(s->store, &s->settings, uploads, n, clock_wall_ms());
         for (size_t i = 0; i < n; i++) {
                 if (uploads[i]->result < 0) {
                         atomic_fetch_add(&s->counters.imports_refused, 1);
                         continue;
                 }
-                s->learned |= uploads[i]->counts.learned > 0;
+                if (uploads[i]->counts.rows)
+                        learn_poke(s->learn);
                 count_import(&s->counters, &uploads[i]->counts);
         }
-}
-
-/* What the publisher needs from the database. */
-struct fleet {
-        struct machine_spec *specs; /* owned */
-        int specs_n;
-        struct publish_node *nodes; /* owned */
-        size_t nodes_n;
-};
-
-static void fleet_done(struct fleet *f)
-{
-        for (size_t i = 0; i < f->nodes_n; i++)
-                free(f->nodes[i].id);
-        free(f->nodes);
-        free(f->specs);
-}
-
-static int add_spec(int node_type, const char *text, void *arg, struct err *e)
-{
-        struct fleet *f = arg;
-        CLEANUP(json_decrefp) json_t *object = NULL;
-        struct machine_spec *specs;
-        int r = json_parse(text, strlen(text), "machine spec", &object, e);
-
-        if (r < 0)
-                return r;
-        specs = realloc(f->specs, ((size_t)node_type + 1) * sizeof(*specs));
-        if (!specs)
-                return err_set(e, -ENOMEM, "out of memory");
-        f->specs = specs;
-        while (f->specs_n <= node_type)
-                specs[f->specs_n++] = (struct machine_spec){ 0 };
-        return machine_spec_from_json(object, &specs[node_type], e);
-}
-
-static int add_node(const struct node_info *node, void *arg, struct err *e)
-{
-        struct fleet *f = arg;
-        struct publish_node *nodes = realloc(f->nodes, (f->nodes_n + 1) * sizeof(*nodes));
-
-        if (!nodes)
-                return err_set(e, -ENOMEM, "out of memory");
-        f->nodes = nodes;
-        nodes[f->nodes_n] = (struct publish_node){ node->node_type, strdup(node->node_id) };
-        if (!nodes[f->nodes_n].id)
-                return err_set(e, -ENOMEM, "out of memory");
-        f->nodes_n++;
-        return 0;
-}
-
-/* Which contents are new; in one transaction, so that a start in between sees all or none. */
-static int note_publications(struct server *s, const struct pipeline *p, int64_t now_ms, struct err *e)
-{
-        int r = store_begin(s->store, e);
-
-        for (size_t i = 0; r == 0 && i < pipeline_offers(p); i++) {
-                const struct offer *o = pipeline_offer(p, i);
-                char path[512];
-                int64_t known_ms;
-
-                r = store_published_ms(s->store, o->content_id, &known_ms, e);
-                if (r < 0 || known_ms)
-                        continue;
-                (void)snprintf(path, sizeof(path), "%s/%s/%s/%s", o->source->name,
-                               output_types[o->output_type], feature_groups[o->group].name, o->name);
-                r = store_add_publication(s->store, now_ms, path, o->content_id, o->rows, o->mae, e);
-        }
-        if (r == 0)
-                r = store_commit(s->store, e);
-        if (r < 0)
-                store_rollback(s->store);
-        return r;
-}
-
-static void swap_catalog(struct server *s, struct catalog *next)
-{
-        struct catalog *old;
-
-        (void)pthread_mutex_lock(&s->lock);
-        old = s->catalog;
-        s->catalog = next;
-        (void)pthread_mutex_unlock(&s->lock);
-        catalog_unref(old);
-}
-
-static int publish(struct server *s, struct err *e)
-{
-        CLEANUP(catalog_unrefp) struct catalog *old = server_catalog(s);
-        CLEANUP(fleet_done) struct fleet fleet = { 0 };
-        struct publish_input in = { .models_path = s->options->models_path,
-                                    .pipeline = s->options->pipeline_name,
-                                    .trainer = s->trainer,
-                                    .min_rows = (uint64_t)s->options->min_rows,
-                                    .withdraw = s->withdraw,
-                                    .now_ms = clock_wall_ms() };
-        struct catalog *next;
-        struct pipeline *p;
-        int r = store_each_node_type(s->store, add_spec, &fleet, e);
-
-        if (r == 0)
-                r = store_each_node(s->store, add_node, &fleet, e);
-        if (r < 0)
-                return r;
-        in.specs = fleet.specs;
-        in.specs_n = fleet.specs_n;
-        in.nodes = fleet.nodes;
-        in.nodes_n = fleet.nodes_n;
-        r = publish_pipeline(&in, own_pipeline(s, old), &p, e);
-        if (r <= 0)
-                return r;
-        r = note_publications(s, p, in.now_ms, e);
-        if (r == 0)
-                r = stamp_pipeline(s, p, e);
-        if (r < 0)
-                log_warning("published, but not noted: %s",
-                            e->text); /* a time in the status page is missing */
-        r = catalog_with(old, p, &next, e);
-        if (r < 0)
-                return r;
-        swap_catalog(s, next);
-        atomic_fetch_add(&s->counters.publications, 1);
-        log_debug("published %zu models", pipeline_offers(p));
-        return 0;
-}
-
-static void publish_if_due(struct server *s)
-{
-        uint64_t now_ns = clock_monotonic_ns();
-        struct err e;
-        int ready, r;
-
-        if (!s->learned)
-                return;
-        ready = publish_ready(s->trainer, (uint64_t)s->options->min_rows);
-        if (ready <= s->ready && now_ns < s->publish_ns)
-                return;
-        s->publish_ns = now_ns + (uint64_t)s->options->publish_interval_ms * NS_PER_MS;
-        s->ready = ready;
-        r = publish(s, &e);
-        if (r < 0) {
-                atomic_fetch_add(&s->counters.publications_failed, 1);
-                (void)log_error(r, "cannot publish, the old models stay: %s", e.text);
-                return; /* once more after the interval */
-        }
-        s->learned = s->withdraw = false;
 }
 
 static void trim_if_due(struct server *s)
@@ -397,7 +294,6 @@ static void trim_if_due(struct server *s)
 
 void server_work_if_due(struct server *s)
 {
-        publish_if_due(s);
         trim_if_due(s);
 }
 
@@ -447,7 +343,8 @@ static json_t *list_models(struct server *s)
                                   "feature_group", feature_groups[o->group].name, "model", o->name,
                                   "node_type", o->node_type, "mae", isnan(o->mae) ? -1 : o->mae, "rows",
                                   (json_int_t)o->rows, "content_id", o->content_id, "published_ms",
-                                  (json_int_t)o->published_ms, "provenance", o->provenance));
+                                  (json_int_t)learn_published_ms(s->learn, o->content_id), "provenance",
+                                  o->provenance));
         }
         return models;
 }
@@ -475,10 +372,11 @@ int server_write_status(struct server *s, struct buf *out, struct err *e)
                 json_decref(accepted);
                 return r;
         }
-        status = json_pack("{s:s, s:O, s:I, s:I, s:o, s:O, s:o}", "version", WATTLOOP_VERSION, "nodes", nodes,
-                           "samples", (json_int_t)samples, "rows",
+        status = json_pack("{s:s, s:O, s:I, s:I, s:o, s:O, s:o, s:o}", "version", WATTLOOP_VERSION, "nodes",
+                           nodes, "samples", (json_int_t)samples, "rows",
                            (json_int_t)sum_rows(rows, s->settings.accepted), "accepted_provenance", accepted,
-                           "refused_rows", refused, "models", list_models(s));
+                           "refused_rows", refused, "models", list_models(s), "learning",
+                           learn_status(s->learn));
         if (!status || json_write(status, out) < 0)
                 return err_set(e, -ENOMEM, "out of memory");
         return 0;
@@ -517,7 +415,7 @@ static void write_models(struct server *s, struct buf *out)
 
                 prom_family(out, name, "gauge",
                             what ? "Rows that the published model's least trained component learned."
-                                 : "Prequential error of the published model's worst component.");
+                                 : "Error on held-out blocks of the published model's worst component.");
                 for (size_t i = 0; p && i < pipeline_offers(p); i++) {
                         const struct offer *o = pipeline_offer(p, i);
                         const struct prom_label labels[] = { { "energy_source", o->source->name },
@@ -530,6 +428,34 @@ static void write_models(struct server *s, struct buf *out)
 
                         prom_sample(out, name, labels, what ? (double)o->rows : o->mae);
                 }
+        }
+}
+
+static void write_learning(struct server *s, struct buf *out)
+{
+        struct learn_counters n;
+        const struct {
+                const char *name, *help;
+                const uint64_t *value;
+        } families[] = {
+                { "wattloop_server_rows_learned_total", "Training rows that the learning thread has seen.",
+                  &n.rows },
+                { "wattloop_server_rows_left_out_total", "Rows of nodes that had given their share.",
+                  &n.left_out },
+                { "wattloop_server_models_trained_total", "Champions and challengers trained.", &n.trained },
+                { "wattloop_server_challengers_promoted_total", "Challengers that became champion.",
+                  &n.promoted },
+                { "wattloop_server_challengers_rejected_total", "Trials that the champion won.",
+                  &n.rejected },
+                { "wattloop_server_drifts_total", "Trainings because the error grew.", &n.drifted },
+                { "wattloop_server_learning_failures_total", "Times that learning had to wait.",
+                  &n.failures },
+        };
+
+        learn_count(s->learn, &n);
+        for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
+                prom_family(out, families[i].name, "counter", families[i].help);
+                prom_sample(out, families[i].name, NULL, (double)*families[i].value);
         }
 }
 
@@ -549,8 +475,7 @@ void server_write_metrics(struct server *s, struct buf *out)
         write_labelled(out, "wattloop_server_samples_total", "result", "duplicate", &c->duplicate);
         write_labelled(out, "wattloop_server_samples_total", "result", "ignored", &c->ignored);
         write_counter(out, "wattloop_server_rows_total", "Training rows folded.", &c->rows);
-        write_counter(out, "wattloop_server_rows_learned_total", "Training rows of accepted provenance.",
-                      &c->learned);
+        write_learning(s, out);
         prom_family(out, "wattloop_server_intervals_total", "counter",
                     "Intervals folded by what became of them.");
         for (int i = 0; i < FOLD_VERDICTS; i++)

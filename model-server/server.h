@@ -5,18 +5,20 @@
 #include <pthread.h>
 #include <stdatomic.h>
 #include "model-server/ingest/import.h"
+#include "model-server/learn/learn.h"
 #include "model-server/options.h"
 #include "model-server/serve/catalog.h"
 
-#define TOKENS_MAX     256
-#define TOKEN_FILE_MAX ((size_t)64 << 10)
-#define STATUS_CODES   12
+#define TOKENS_MAX      256
+#define TOKEN_FILE_MAX  ((size_t)64 << 10)
+#define STATUS_CODES    12
+#define SERVER_PATH_MAX 4096
 
 /* Since the start. */
 struct counters {
         atomic_ullong imports, imports_refused;
         atomic_ullong samples, added, duplicate, ignored;
-        atomic_ullong rows, learned;
+        atomic_ullong rows;
         atomic_ullong intervals[FOLD_VERDICTS];
         atomic_ullong publications, publications_failed;
         atomic_ullong requests[STATUS_CODES]; /* by server_status_codes */
@@ -31,14 +33,12 @@ struct server {
         struct counters counters;
         pthread_mutex_t lock;
         struct catalog *catalog; /* under the lock; take a reference with server_catalog() */
+        struct learn *learn;
+        bool withdraw; /* of the learning thread: what is published is of power that is not accepted */
 
         /* The worker thread's alone. */
         struct store *store;
-        struct trainer *trainer;
         struct import_settings settings;
-        int ready; /* components published or tried */
-        bool learned, withdraw;
-        uint64_t publish_ns; /* monotonic: not again before */
         struct retention retention;
         uint64_t trim_ns; /* monotonic: not again before */
 };
@@ -53,7 +53,11 @@ bool server_token_ok(const struct server *server, const char *authorization); /*
 /* Of the worker thread. */
 void server_import(struct server *server, struct upload *const uploads[], size_t n);
 int server_write_status(struct server *server, struct buf *out, struct err *e);
-void server_work_if_due(struct server *server); /* publishes; drops what is too old */
+void server_work_if_due(struct server *server); /* drops what is too old */
+
+/* How the learning thread is set up, but for its ledger and publishing. */
+void server_learn_settings(const struct options *options, struct learn_settings *ret);
+int server_ledger_path(const struct options *options, char ret[SERVER_PATH_MAX], struct err *e);
 
 /* Of any thread. */
 void server_write_metrics(struct server *server, struct buf *out);

@@ -8,9 +8,6 @@
 #include "common/num.h"
 #include "server_sql.h"
 
-#define STORE_APPLICATION_ID 0x574c5356 /* "WLSV" */
-#define STORE_BUSY_MS        5000       /* only backups and people with sqlite3 contend */
-
 static const char *const sql[STATEMENTS] = {
         [FIND_NODE] = "SELECT node_name FROM node WHERE node_id = ?1",
         [ADD_NODE] = "INSERT INTO node (node_id, node_name, last_seen_ms) VALUES (?1, ?2, ?3)",
@@ -75,17 +72,10 @@ static const char *const sql[STATEMENTS] = {
                       " ON CONFLICT DO UPDATE SET rows = rows + 1",
         [UNCOUNT_ROW] = "UPDATE row_count SET rows = rows - 1 WHERE provenance = ?2"
                         " AND node_id = (SELECT node_id FROM epoch WHERE epoch_id = ?1)",
-        [SAVE_LEARNER] =
-                "INSERT OR REPLACE INTO learner (energy_source, output_type, feature_group, node_type,"
-                "   component, provenance, definition, rows, state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, "
-                "?9)",
         [GET_SETTING] = "SELECT value FROM setting WHERE name = ?1",
         [SET_SETTING] = "INSERT OR REPLACE INTO setting (name, value) VALUES (?1, ?2)",
         [ADD_SAMPLES_TOTAL] = "INSERT INTO setting (name, value) VALUES ('samples', CAST(?1 AS TEXT))"
                               " ON CONFLICT DO UPDATE SET value = CAST(value + ?1 AS TEXT)",
-        [ADD_PUBLICATION] = "INSERT INTO publication (published_ms, model, content_id, rows, mae)"
-                            " VALUES (?1, ?2, ?3, ?4, ?5)",
-        [PUBLISHED] = "SELECT min(published_ms) FROM publication WHERE content_id = ?1",
 };
 
 static int prepare_all(struct store *s, struct err *e)
@@ -409,69 +399,6 @@ int store_each_batch(struct store *s, store_batch_fn fn, void *arg, struct err *
         return r;
 }
 
-int store_save_learner(struct store *s, struct learner_key key, const struct learned *l, struct err *e)
-{
-        CLEANUP(buf_done) struct buf blob = { 0 };
-        STATEMENT(s, SAVE_LEARNER);
-
-        buf_init(&blob, 1 << 20);
-        if (learner_write(&l->learner, &blob) < 0)
-                return err_set(e, -ENOMEM, "out of memory");
-        bind_text(stmt, 1, energy_source_of_component(component_names[key.component]));
-        bind_text(stmt, 2, TRAINER_OUTPUT_TYPE);
-        bind_text(stmt, 3, feature_groups[key.group].name);
-        bind_int(stmt, 4, key.node_type);
-        bind_text(stmt, 5, component_names[key.component]);
-        bind_text(stmt, 6, provenance_names[l->provenance]);
-        bind_text(stmt, 7, l->definition);
-        bind_int(stmt, 8, (int64_t)l->learner.rows);
-        (void)sqlite3_bind_blob(stmt, 9, blob.data, (int)blob.size, SQLITE_STATIC);
-        return db_run(stmt, e);
-}
-
-int store_clear_learners(struct store *s, struct err *e)
-{
-        return db_exec(s->db, "DELETE FROM learner", e);
-}
-
-static int load_learner(sqlite3_stmt *stmt, struct trainer *trainer, struct err *e)
-{
-        const struct feature_group *group = feature_group_find(column_text(stmt, 0));
-        int component = component_find(column_text(stmt, 2)),
-            provenance = provenance_find(column_text(stmt, 3));
-        struct learned l = { 0 };
-        int r;
-
-        if (!group || component < 0 || provenance < 0)
-                return err_set(e, -EPROTO, "learner of group '%.32s', component '%.32s', provenance '%.32s'",
-                               column_text(stmt, 0), column_text(stmt, 2), column_text(stmt, 3));
-        l.provenance = (enum provenance)provenance;
-        (void)snprintf(l.definition, sizeof(l.definition), "%s", column_text(stmt, 4));
-        r = learner_read(sqlite3_column_blob(stmt, 5), (size_t)sqlite3_column_bytes(stmt, 5),
-                         group_features_n(group), &l.learner, e);
-        if (r < 0)
-                return r;
-        return trainer_put(trainer,
-                           (struct learner_key){ sqlite3_column_int(stmt, 1), (int)(group - feature_groups),
-                                                 (enum component_id)component },
-                           &l, e);
-}
-
-int store_load_learners(struct store *s, struct trainer *trainer, struct err *e)
-{
-        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
-        int r;
-
-        r = db_prepare(
-                s->db,
-                "SELECT feature_group, node_type, component, provenance, definition, state FROM learner"
-                " WHERE output_type = 'AbsPower'",
-                &stmt, e);
-        while (r == 0 && (r = db_step(stmt, e)) > 0)
-                r = load_learner(stmt, trainer, e);
-        return r;
-}
-
 int store_get_setting(struct store *s, const char *name, struct buf *ret, struct err *e)
 {
         STATEMENT(s, GET_SETTING);
@@ -516,28 +443,6 @@ int store_count_samples(struct store *s, uint64_t *ret, struct err *e)
         if (text.size && num_parse_u64(text.data, ret) < 0)
                 return err_set(e, -EBADMSG, "setting 'samples' is '%s'", text.data);
         return 0;
-}
-
-int store_add_publication(struct store *s, int64_t now_ms, const char *model, const char *content_id,
-                          uint64_t rows, double mae, struct err *e)
-{
-        STATEMENT(s, ADD_PUBLICATION);
-
-        bind_int(stmt, 1, now_ms);
-        bind_text(stmt, 2, model);
-        bind_text(stmt, 3, content_id);
-        bind_int(stmt, 4, (int64_t)rows);
-        bind_double(stmt, 5, mae);
-        return db_run(stmt, e);
-}
-
-int store_published_ms(struct store *s, const char *content_id, int64_t *ret, struct err *e)
-{
-        int r;
-
-        *ret = 0;
-        r = query_int(s, PUBLISHED, content_id, ret, e);
-        return r < 0 ? r : 0;
 }
 
 int store_each_node_type(struct store *s, store_type_fn fn, void *arg, struct err *e)

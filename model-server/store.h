@@ -8,7 +8,11 @@
 #include <stdint.h>
 #include "common/err.h"
 #include "model-server/ingest/fold.h"
-#include "model-server/train/trainer.h"
+
+#define STORE_APPLICATION_ID 0x574c5356 /* "WLSV" */
+#define STORE_BUSY_MS        5000       /* only backups and people with sqlite3 contend */
+
+#define NODE_TYPES_MAX 4096
 
 struct store;
 
@@ -101,23 +105,12 @@ int store_trim(struct store *store, const struct retention *retention, int64_t n
 /* Bytes of pages in use. */
 int store_size(struct store *store, uint64_t *ret, struct err *e);
 
-/* ---- learners and publications ---- */
-
-int store_save_learner(struct store *store, struct learner_key key, const struct learned *learned,
-                       struct err *e);
-int store_clear_learners(struct store *store, struct err *e);
-/* Into `trainer`. A state of another version is -EPROTO: the caller rebuilds from the rows. */
-int store_load_learners(struct store *store, struct trainer *trainer, struct err *e);
+/* ---- settings, and what there is ---- */
 
 /* A setting's text, "" when never set. */
 int store_get_setting(struct store *store, const char *name, struct buf *ret, struct err *e);
 int store_set_setting(struct store *store, const char *name, const char *value, struct err *e);
 int store_add_samples_total(struct store *store, int64_t n, struct err *e);
-
-int store_add_publication(struct store *store, int64_t now_ms, const char *model, const char *content_id,
-                          uint64_t rows, double mae, struct err *e);
-/* When these contents were first published; 0 unknown. */
-int store_published_ms(struct store *store, const char *content_id, int64_t *ret, struct err *e);
 
 /* For the pipeline's index and the status page. */
 typedef int (*store_type_fn)(int node_type, const char *spec, void *arg, struct err *e);

@@ -39,12 +39,9 @@ enum statement {
         ADD_ROW,
         COUNT_ROW,
         UNCOUNT_ROW,
-        SAVE_LEARNER,
         GET_SETTING,
         SET_SETTING,
         ADD_SAMPLES_TOTAL,
-        ADD_PUBLICATION,
-        PUBLISHED,
         STATEMENTS
 };
 
@@ -59,7 +56,7 @@ struct series_slot {
 
 struct store {
         sqlite3 *db;
-        int lock_fd; /* one server per database: learners live in its memory too; -1: a reader */
+        int lock_fd; /* one server per database: it remembers series; -1: a reader */
         sqlite3_stmt *statements[STATEMENTS];
         struct series_slot *series;  /* owned; by key */
         struct series_slot *current; /* of the last store_series() */

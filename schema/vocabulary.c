@@ -81,9 +81,9 @@ const struct feature_group *feature_group_find(const char *name)
         return NULL;
 }
 
-static size_t group_size(const struct feature_group *g)
+int group_features_n(const struct feature_group *g)
 {
-        size_t n = 0;
+        int n = 0;
 
         while (n < GROUP_FEATURES_MAX && g->features[n])
                 n++;
@@ -104,7 +104,7 @@ const struct feature_group *feature_group_of(const char *const *names, size_t n)
                 const struct feature_group *g = &feature_groups[i];
                 size_t hits = 0;
 
-                if (group_size(g) != n)
+                if ((size_t)group_features_n(g) != n)
                         continue;
                 for (size_t j = 0; j < n; j++)
                         hits += names_have(names, n, g->features[j]);

@@ -44,6 +44,7 @@ struct feature_group {
 extern const struct feature_group feature_groups[];
 extern const size_t feature_groups_n;
 const struct feature_group *feature_group_find(const char *name);
+int group_features_n(const struct feature_group *group);
 /* The group with exactly these features, or NULL. */
 const struct feature_group *feature_group_of(const char *const *names, size_t n);
 

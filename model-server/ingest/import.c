@@ -19,7 +19,6 @@ struct touched {
 
 struct import {
         struct store *store;
-        struct trainer *trainer;
         const struct import_settings *settings;
         int64_t now_ms, batch_id;
         struct touched *touched; /* owned */
@@ -159,10 +158,8 @@ static int on_row(const struct row *folded, void *arg, struct err *e)
         if (r <= 0)
                 return r;
         im->counts.rows++;
-        if (!(im->settings->accepted & 1u << row.provenance))
-                return 0;
-        im->counts.learned++;
-        return trainer_learn(im->trainer, &row, e);
+        im->counts.accepted += im->settings->accepted >> row.provenance & 1;
+        return 0;
 }
 
 /* Fold from the first interval that the new samples end or change to the end of what is stored: late samples
@@ -193,11 +190,6 @@ static int fold_epoch(struct import *im, struct touched *t, struct err *e)
         }
 }
 
-static int save_learner(struct learner_key key, const struct learned *learned, void *arg, struct err *e)
-{
-        return store_save_learner(arg, key, learned, e);
-}
-
 /* Within a transaction. */
 static int import_one(struct import *im, struct upload *u, struct err *e)
 {
@@ -217,18 +209,13 @@ static int import_one(struct import *im, struct upload *u, struct err *e)
         return from_store(r);
 }
 
-/* The end of a transaction: the learners follow the database. */
-static int finish(struct store *store, struct trainer *trainer, int r, struct err *e)
+static int finish(struct store *store, int r, struct err *e)
 {
         if (r == 0)
                 r = from_store(store_commit(store, e));
-        if (r < 0) {
+        if (r < 0)
                 store_rollback(store);
-                trainer_rollback(trainer);
-                return r;
-        }
-        trainer_commit(trainer);
-        return 0;
+        return r;
 }
 
 /* All of them in one transaction: 0 when all are durable, else nothing happened. */
@@ -243,15 +230,13 @@ static int import_together(struct import *like, struct upload *const uploads[], 
 
                 r = import_one(&im, uploads[i], e);
         }
-        if (r == 0)
-                r = from_store(trainer_each(like->trainer, true, save_learner, like->store, e));
-        return finish(like->store, like->trainer, r, e);
+        return finish(like->store, r, e);
 }
 
-void import_uploads(struct store *store, struct trainer *trainer, const struct import_settings *settings,
+void import_uploads(struct store *store, const struct import_settings *settings,
                     struct upload *const uploads[], size_t n, int64_t now_ms)
 {
-        struct import like = { .store = store, .trainer = trainer, .settings = settings, .now_ms = now_ms };
+        struct import like = { .store = store, .settings = settings, .now_ms = now_ms };
         bool together;
 
         for (size_t i = 0; i < n; i++)
@@ -260,59 +245,4 @@ void import_uploads(struct store *store, struct trainer *trainer, const struct i
         /* One that is bad must not take the others with it: then each by itself. */
         for (size_t i = 0; i < n && !together; i++)
                 uploads[i]->result = import_together(&like, &uploads[i], 1, &uploads[i]->e);
-}
-
-struct relearn {
-        struct trainer *trainer;
-        unsigned int accepted;
-};
-
-static int relearn_row(const struct stored_row *stored, void *arg, struct err *e)
-{
-        const struct relearn *re = arg;
-
-        return re->accepted & 1u << stored->row.provenance ? trainer_learn(re->trainer, &stored->row, e) : 0;
-}
-
-static int relearn_all(struct store *store, struct trainer *trainer, unsigned int accepted, const char *words,
-                       struct err *e)
-{
-        struct relearn re = { trainer, accepted };
-        int r = store_clear_learners(store, e);
-
-        if (r == 0)
-                r = store_each_row(store, 0, relearn_row, &re, e);
-        if (r == 0)
-                r = trainer_each(trainer, true, save_learner, store, e);
-        if (r == 0)
-                r = store_set_setting(store, "provenance", words, e);
-        return r;
-}
-
-int import_restore(struct store *store, struct trainer *trainer, unsigned int accepted, struct err *e)
-{
-        CLEANUP(buf_done) struct buf known = { 0 }, words = { 0 };
-        int r;
-
-        buf_init(&known, 256);
-        buf_init(&words, 256);
-        for (int p = 0; p < PROVENANCE_N; p++)
-                if (accepted & 1u << p)
-                        (void)buf_printf(&words, "%s ", provenance_names[p]); /* failure is sticky */
-        if (words.failed)
-                return err_set(e, words.failed, "out of memory");
-        r = store_get_setting(store, "provenance", &known, e);
-        if (r < 0)
-                return r;
-        if (!strcmp(known.size ? known.data : "", words.size ? words.data : "")) {
-                r = store_load_learners(store, trainer, e);
-                if (r != -EPROTO && r != -EBADMSG) /* the rows are the truth, whatever became of the states */
-                        return r;
-        }
-        trainer_clear(trainer);
-        r = store_begin(store, e);
-        if (r < 0)
-                return r;
-        r = finish(store, trainer, relearn_all(store, trainer, accepted, words.size ? words.data : "", e), e);
-        return r < 0 ? r : known.size > 0; /* a new database had nothing to learn from */
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Batches: lines -> samples -> rows -> learners. All of a batch is durable or none of it happened, so there
- * is nothing that a restart would have to catch up with. Batches that wait at the same time share a
- * transaction, and so the wait for the disk. */
+/* Batches: lines -> samples -> rows. All of a batch is durable or none of it happened. Batches that wait at
+ * the same time share a transaction, and so the wait for the disk. What the rows teach is learned later,
+ * elsewhere (model-server/learn/). */
 #pragma once
 
 #include "model-server/ingest/lines.h"
@@ -18,7 +18,7 @@ struct import_settings {
 struct import_counts {
         uint64_t samples, added, duplicate, ignored;
         uint64_t rows;                     /* added */
-        uint64_t learned;                  /* of these, by accepted provenance */
+        uint64_t accepted;                 /* of these, by provenance */
         uint64_t intervals[FOLD_VERDICTS]; /* looked at */
 };
 
@@ -34,9 +34,5 @@ struct upload {
         struct err e; /* the words, when it is not 0 */
         struct import_counts counts;
 };
-void import_uploads(struct store *store, struct trainer *trainer, const struct import_settings *settings,
+void import_uploads(struct store *store, const struct import_settings *settings,
                     struct upload *const uploads[], size_t n, int64_t now_ms);
-
-/* At start: load the learners, or learn all stored rows again when the accepted provenances or the states'
- * version changed, or a state is damaged. Returns 1 when it learned again. */
-int import_restore(struct store *store, struct trainer *trainer, unsigned int accepted, struct err *e);

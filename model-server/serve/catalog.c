@@ -73,11 +73,6 @@ const struct offer *pipeline_offer(const struct pipeline *p, size_t i)
         return &p->offers[i];
 }
 
-void pipeline_stamp(struct pipeline *p, size_t i, int64_t published_ms)
-{
-        p->offers[i].published_ms = published_ms;
-}
-
 const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
                                   int output_type, int group, const char *name)
 {

@@ -36,7 +36,6 @@ struct offer {
         char content_id[65];    /* of a Wattloop archive, else "" */
         const char *provenance; /* one of provenance_names */
         uint64_t rows;          /* 0 unknown */
-        int64_t published_ms;   /* 0 unknown */
 };
 
 struct pipeline;
@@ -52,8 +51,6 @@ const struct offer *pipeline_offer(const struct pipeline *p,
                                    size_t i); /* by source, output type, group, name */
 const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
                                   int output_type, int group, const char *name);
-/* Only before anyone else sees the pipeline. */
-void pipeline_stamp(struct pipeline *p, size_t i, int64_t published_ms);
 
 struct catalog;
 /* All pipelines below models_path. `own` comes first; of the others the last name first, as upstream's server

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <lapacke.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #define UNEXCITED 1e-9 /* of a column's length: what varied less is rounding */
@@ -54,17 +55,20 @@ static void score(struct learner *l, const double *x, double y)
         l->scored++;
 }
 
-int learner_learn(struct learner *l, const double *x, double y)
+static bool all_finite(const struct learner *l, const double *x, double y)
+{
+        for (int j = 0; j < l->p; j++)
+                if (!isfinite(x[j]))
+                        return false;
+        return isfinite(y);
+}
+
+int learner_absorb(struct learner *l, const double *x, double y)
 {
         double v[LEARNER_COLUMNS_MAX];
 
-        for (int j = 0; j < l->p; j++)
-                if (!isfinite(x[j]))
-                        return -EINVAL;
-        if (!isfinite(y))
+        if (!all_finite(l, x, y))
                 return -EINVAL;
-
-        score(l, x, y);
         v[0] = 1;
         for (int j = 0; j < l->p; j++) {
                 v[j + 1] = x[j];
@@ -74,6 +78,14 @@ int learner_learn(struct learner *l, const double *x, double y)
         rotate_in(l, v, l->p + 2);
         l->rows++;
         return 0;
+}
+
+int learner_learn(struct learner *l, const double *x, double y)
+{
+        if (!all_finite(l, x, y))
+                return -EINVAL;
+        score(l, x, y);
+        return learner_absorb(l, x, y);
 }
 
 /* Solve S u = z in the least-squares sense by QR with column pivoting; u is 0 in dependent columns. S is m x

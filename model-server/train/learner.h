@@ -45,6 +45,8 @@ void learner_init(struct learner *l, int p);
 /* Score (when there are rows enough) and learn one row. All inputs must be finite: -EINVAL, nothing learned.
  */
 int learner_learn(struct learner *l, const double *x, double y);
+/* The same without the score: when errors are found otherwise. */
+int learner_absorb(struct learner *l, const double *x, double y);
 
 /* The least-squares weights of all rows so far; all 0 when there are none. */
 void learner_solve(const struct learner *l, struct weights *ret);

@@ -11,8 +11,6 @@
 #include <sys/resource.h>
 #include <cmocka.h>
 
-#include <sqlite3.h>
-
 #include "common/file.h"
 #include "model-server/ingest/import.h"
 
@@ -21,7 +19,6 @@
 struct fixture {
         char dir[64], path[80];
         struct store *store;
-        struct trainer *trainer;
         struct import_settings settings;
         struct import_counts counts;
         struct err e;
@@ -30,11 +27,8 @@ struct fixture {
 static void reopen(struct fixture *f)
 {
         store_close(f->store);
-        trainer_free(f->trainer);
         f->store = NULL;
         assert_int_equal(store_open(f->path, &f->store, &f->e), 0);
-        assert_int_equal(trainer_new(&f->trainer, NULL), 0);
-        assert_true(import_restore(f->store, f->trainer, f->settings.accepted, &f->e) >= 0);
 }
 
 static int setup(void **state)
@@ -55,7 +49,6 @@ static int teardown(void **state)
         struct fixture *f = *state;
 
         store_close(f->store);
-        trainer_free(f->trainer);
         assert_int_equal(file_remove_tree(f->dir, NULL), 0);
         free(f);
         return 0;
@@ -129,7 +122,7 @@ static int import_text(struct fixture *f, const char *text, size_t size)
 {
         struct upload upload = { .data = text, .size = size, .name = "test" }, *one_upload = &upload;
 
-        import_uploads(f->store, f->trainer, &f->settings, &one_upload, 1, 1);
+        import_uploads(f->store, &f->settings, &one_upload, 1, 1);
         f->counts = upload.counts;
         f->e = upload.e;
         return upload.result;
@@ -144,25 +137,6 @@ static void import_range(struct fixture *f, int first, int last, const char *sou
         buf_done(&batch);
 }
 
-static uint64_t learned_rows(const struct fixture *f)
-{
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
-                                   COMPONENT_PACKAGE };
-        const struct learned *l = trainer_find(f->trainer, key);
-
-        return l ? l->learner.rows : 0;
-}
-
-static struct weights solved(const struct fixture *f)
-{
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
-                                   COMPONENT_PACKAGE };
-        struct weights w;
-
-        learner_solve(&trainer_find(f->trainer, key)->learner, &w);
-        return w;
-}
-
 static uint64_t stored_rows(struct fixture *f, enum provenance p)
 {
         uint64_t rows[PROVENANCE_N];
@@ -171,52 +145,49 @@ static uint64_t stored_rows(struct fixture *f, enum provenance p)
         return rows[p];
 }
 
-static void batch_becomes_rows_and_weights(void **state)
+/* Of accepted provenance. */
+static uint64_t learnable_rows(struct fixture *f)
+{
+        uint64_t sum = 0;
+
+        for (int p = 0; p < PROVENANCE_N; p++)
+                sum += f->settings.accepted & 1u << p ? stored_rows(f, (enum provenance)p) : 0;
+        return sum;
+}
+
+static void batch_becomes_rows(void **state)
 {
         struct fixture *f = *state;
-        struct weights w;
 
         import_range(f, 0, 50, "rapl-sysfs");
         assert_int_equal(f->counts.samples, 51 * 5 + 1);
         assert_int_equal(f->counts.added, 51 * 5);
         assert_int_equal(f->counts.ignored, 1);
         assert_int_equal(f->counts.rows, 50);
-        assert_int_equal(learned_rows(f), 50);
-        w = solved(f);
-        assert_true(fabs(w.bias - 20) < 1e-4);
-        assert_true(fabs(w.weight[0] / w.scale[0] - 0.03) < 1e-6);
-        assert_true(fabs(w.weight[1] / w.scale[1] - 1.5) < 1e-4);
+        assert_int_equal(learnable_rows(f), 50);
 }
 
 static void same_batch_twice_adds_nothing(void **state)
 {
         struct fixture *f = *state;
-        struct weights before, after;
 
         import_range(f, 0, 50, "rapl-sysfs");
-        before = solved(f);
         import_range(f, 0, 50, "rapl-sysfs");
         assert_int_equal(f->counts.added, 0);
         assert_int_equal(f->counts.duplicate, 51 * 5);
         assert_int_equal(f->counts.rows, 0);
-        assert_int_equal(learned_rows(f), 50);
-        after = solved(f);
-        assert_memory_equal(&before, &after, sizeof(before));
+        assert_int_equal(learnable_rows(f), 50);
 }
 
 static void restart_continues_where_it_was(void **state)
 {
         struct fixture *f = *state;
-        struct weights before, after;
 
         import_range(f, 0, 50, "rapl-sysfs");
-        before = solved(f);
         reopen(f);
-        after = solved(f);
-        assert_memory_equal(&before, &after, sizeof(before));
         import_range(f, 51, 60, "rapl-sysfs");
         assert_int_equal(f->counts.rows, 10); /* the interval from 50 to 51 included */
-        assert_int_equal(learned_rows(f), 60);
+        assert_int_equal(learnable_rows(f), 60);
 }
 
 static void late_batch_fills_its_place_once(void **state)
@@ -229,8 +200,8 @@ static void late_batch_fills_its_place_once(void **state)
         assert_int_equal(stored_rows(f, PROVENANCE_MEASURED), 20 + 1 + 19);
         import_range(f, 21, 40, "rapl-sysfs");
         assert_int_equal(f->counts.added, 20 * 5);
-        assert_int_equal(f->counts.rows, 0); /* its energy was learned already */
-        assert_int_equal(learned_rows(f), 40);
+        assert_int_equal(f->counts.rows, 0); /* its energy was in a row already */
+        assert_int_equal(learnable_rows(f), 40);
 }
 
 static void batches_in_reverse_give_all_rows(void **state)
@@ -241,7 +212,7 @@ static void batches_in_reverse_give_all_rows(void **state)
         assert_int_equal(f->counts.rows, 19);
         import_range(f, 0, 20, "rapl-sysfs");
         assert_int_equal(f->counts.rows, 21); /* with the seam from 20 to 21 */
-        assert_int_equal(learned_rows(f), 40);
+        assert_int_equal(learnable_rows(f), 40);
 }
 
 static void nothing_is_folded_before_the_machine_is_known(void **state)
@@ -257,31 +228,15 @@ static void nothing_is_folded_before_the_machine_is_known(void **state)
         assert_int_equal(f->counts.rows, 30);
 }
 
-static void simulated_power_is_kept_but_not_learned(void **state)
+static void simulated_power_is_kept_but_not_accepted(void **state)
 {
         struct fixture *f = *state;
 
         import_range(f, 0, 50, "simulated");
         assert_int_equal(f->counts.rows, 50);
-        assert_int_equal(f->counts.learned, 0);
-        assert_int_equal(learned_rows(f), 0);
+        assert_int_equal(f->counts.accepted, 0);
+        assert_int_equal(learnable_rows(f), 0);
         assert_int_equal(stored_rows(f, PROVENANCE_SIMULATED), 50);
-}
-
-static void accepting_a_provenance_later_learns_what_is_stored(void **state)
-{
-        struct fixture *f = *state;
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
-                                   COMPONENT_PACKAGE };
-
-        import_range(f, 0, 50, "simulated");
-        f->settings.accepted |= 1u << PROVENANCE_SIMULATED;
-        reopen(f);
-        assert_int_equal(learned_rows(f), 50);
-        assert_int_equal(trainer_find(f->trainer, key)->provenance, PROVENANCE_SIMULATED);
-        f->settings.accepted = 1u << PROVENANCE_MEASURED;
-        reopen(f);
-        assert_int_equal(learned_rows(f), 0);
 }
 
 static void bad_line_stores_nothing_of_its_batch(void **state)
@@ -294,11 +249,11 @@ static void bad_line_stores_nothing_of_its_batch(void **state)
         buf_puts(&batch, "{\"metric\":{}}\n");
         assert_int_equal(import_text(f, batch.data, batch.size), -EBADMSG);
         assert_non_null(strstr(f->e.text, "line 7"));
-        assert_int_equal(learned_rows(f), 20);
+        assert_int_equal(learnable_rows(f), 20);
         buf_done(&batch);
         import_range(f, 21, 40, "rapl-sysfs");
         assert_int_equal(f->counts.added, 20 * 5);
-        assert_int_equal(learned_rows(f), 40);
+        assert_int_equal(learnable_rows(f), 40);
 }
 
 static void a_bad_upload_does_not_take_others_with_it(void **state)
@@ -315,14 +270,14 @@ static void a_bad_upload_does_not_take_others_with_it(void **state)
                 uploads[i].data = batches[i].data;
                 uploads[i].size = batches[i].size;
         }
-        import_uploads(f->store, f->trainer, &f->settings, all, 3, 1);
+        import_uploads(f->store, &f->settings, all, 3, 1);
         assert_int_equal(uploads[0].result, 0);
         assert_int_equal(uploads[0].counts.rows, 19);
         assert_int_equal(uploads[1].result, -EBADMSG);
         assert_non_null(strstr(uploads[1].e.text, "line 7"));
         assert_int_equal(uploads[2].result, 0);
         assert_int_equal(uploads[2].counts.added, 20 * 5);
-        assert_int_equal(learned_rows(f), 19 + 1 + 19);
+        assert_int_equal(learnable_rows(f), 19 + 1 + 19);
         for (int i = 0; i < 3; i++)
                 buf_done(&batches[i]);
 }
@@ -385,35 +340,9 @@ static void full_disk_stores_nothing_and_heals(void **state)
                 buf_done(&batch);
         }
         assert_int_equal(setrlimit(RLIMIT_FSIZE, &old), 0);
-        assert_int_equal(learned_rows(f), 20);
+        assert_int_equal(learnable_rows(f), 20);
         import_range(f, 21, 8000, "rapl-sysfs");
-        assert_int_equal(learned_rows(f), 8000);
-}
-
-/* Beside the server, which is closed for that. */
-static void edit(struct fixture *f, const char *sql)
-{
-        sqlite3 *db;
-
-        store_close(f->store);
-        f->store = NULL;
-        assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
-        assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
-        assert_int_equal(sqlite3_close(db), SQLITE_OK);
-        reopen(f);
-}
-
-static void damaged_learners_are_made_again_from_the_rows(void **state)
-{
-        struct fixture *f = *state;
-        struct weights before, after;
-
-        import_range(f, 0, 50, "rapl-sysfs");
-        before = solved(f);
-        edit(f, "UPDATE learner SET state = zeroblob(100)");
-        assert_int_equal(learned_rows(f), 50);
-        after = solved(f);
-        assert_memory_equal(&before, &after, sizeof(before));
+        assert_int_equal(learnable_rows(f), 8000);
 }
 
 static double leap(int i)
@@ -421,7 +350,7 @@ static double leap(int i)
         return i == 30 ? 1e308 : i == 31 ? 7e307 : cpu_rate(i);
 }
 
-static void totals_beyond_belief_leave_rows_and_learners_sound(void **state)
+static void totals_beyond_belief_leave_no_rows(void **state)
 {
         struct fixture *f = *state;
         struct buf batch;
@@ -434,12 +363,8 @@ static void totals_beyond_belief_leave_rows_and_learners_sound(void **state)
         assert_int_equal(import_text(f, batch.data, batch.size), 0);
         buf_done(&batch);
         assert_int_equal(f->counts.rows, 48);
-        assert_true(isfinite(solved(f).bias));
         reopen(f);
-        assert_int_equal(learned_rows(f), 48);
-        f->settings.accepted |= 1u << PROVENANCE_SIMULATED; /* learn the stored rows again */
-        reopen(f);
-        assert_int_equal(learned_rows(f), 48);
+        assert_int_equal(learnable_rows(f), 48);
 }
 
 static void newer_database_is_refused(void **state)
@@ -469,20 +394,18 @@ int main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
         const struct CMUnitTest tests[] = {
-                TEST(batch_becomes_rows_and_weights),
+                TEST(batch_becomes_rows),
                 TEST(same_batch_twice_adds_nothing),
                 TEST(restart_continues_where_it_was),
                 TEST(late_batch_fills_its_place_once),
                 TEST(batches_in_reverse_give_all_rows),
                 TEST(nothing_is_folded_before_the_machine_is_known),
-                TEST(simulated_power_is_kept_but_not_learned),
-                TEST(accepting_a_provenance_later_learns_what_is_stored),
+                TEST(simulated_power_is_kept_but_not_accepted),
                 TEST(bad_line_stores_nothing_of_its_batch),
                 TEST(a_bad_upload_does_not_take_others_with_it),
                 TEST(rows_know_the_upload_that_completed_them),
                 TEST(full_disk_stores_nothing_and_heals),
-                TEST(damaged_learners_are_made_again_from_the_rows),
-                TEST(totals_beyond_belief_leave_rows_and_learners_sound),
+                TEST(totals_beyond_belief_leave_no_rows),
                 TEST(newer_database_is_refused),
                 TEST(second_server_is_refused),
         };

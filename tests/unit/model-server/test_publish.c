@@ -13,38 +13,41 @@
 
 #include "common/file.h"
 #include "common/json.h"
+#include "model-server/learn/fit.h"
 #include "model-server/serve/publish.h"
 #include "model/model.h"
 
 struct fixture {
         char dir[64];
-        struct trainer *trainer;
+        struct dataset data;
         struct machine_spec spec;
-        struct publish_node node;
-        struct publish_input in;
+        struct pipeline_node node;
+        struct pipeline_input in;
+        struct artifact *artifacts[2]; /* owned */
         struct pipeline *pipeline;
         struct err e;
 };
 
-static void learn(struct fixture *f, int from, int to, enum provenance provenance)
+static void record(struct fixture *f, int from, int to, enum provenance provenance)
 {
         for (int i = from; i < to; i++) {
-                struct row row = { .start_ms = i,
-                                   .end_ms = i + 1,
-                                   .seconds = 1,
-                                   .provenance = provenance,
-                                   .definition = "exact" };
+                struct example x = { .row_id = i, .turn = (uint64_t)i };
+                struct row *row = &x.row;
 
-                row.has_feature = 1u << FEATURE_CPU_TIME | 1u << FEATURE_PAGE_CACHE;
-                row.features[FEATURE_CPU_TIME] = 500 + 400 * sin(i);
-                row.features[FEATURE_PAGE_CACHE] = 1 + sin(1.7 * i);
-                row.has_watts = 1u << COMPONENT_PACKAGE | 1u << COMPONENT_DRAM | 1u << COMPONENT_PLATFORM;
-                row.watts[COMPONENT_PACKAGE] = 20 + 0.05 * row.features[FEATURE_CPU_TIME] + sin(5 * i);
-                row.watts[COMPONENT_DRAM] = 3 + row.features[FEATURE_PAGE_CACHE];
-                row.watts[COMPONENT_PLATFORM] = 40 + 0.07 * row.features[FEATURE_CPU_TIME];
-                assert_int_equal(trainer_learn(f->trainer, &row, &f->e), 0);
+                *row = (struct row){ .start_ms = i,
+                                     .end_ms = i + 1,
+                                     .seconds = 1,
+                                     .provenance = provenance,
+                                     .definition = "exact" };
+                row->has_feature = 1u << FEATURE_CPU_TIME | 1u << FEATURE_PAGE_CACHE;
+                row->features[FEATURE_CPU_TIME] = 500 + 400 * sin(i);
+                row->features[FEATURE_PAGE_CACHE] = 1 + sin(1.7 * i);
+                row->has_watts = 1u << COMPONENT_PACKAGE | 1u << COMPONENT_DRAM | 1u << COMPONENT_PLATFORM;
+                row->watts[COMPONENT_PACKAGE] = 20 + 0.05 * row->features[FEATURE_CPU_TIME] + sin(5 * i);
+                row->watts[COMPONENT_DRAM] = 3 + row->features[FEATURE_PAGE_CACHE];
+                row->watts[COMPONENT_PLATFORM] = 40 + 0.07 * row->features[FEATURE_CPU_TIME];
+                assert_int_equal(dataset_add(&f->data, &x, &f->e), 0);
         }
-        trainer_commit(f->trainer);
 }
 
 static int setup(void **state)
@@ -53,38 +56,70 @@ static int setup(void **state)
 
         (void)snprintf(f->dir, sizeof(f->dir), "/tmp/wattloop-test-XXXXXX");
         assert_non_null(mkdtemp(f->dir));
-        assert_int_equal(trainer_new(&f->trainer, NULL), 0);
+        assert_int_equal(dataset_node(&f->data, "n1", NULL), 0);
         f->spec = (struct machine_spec){ "acme_z1", 8, 1, 31, 3100 };
-        f->node = (struct publish_node){ 0, (char *)"n1" };
-        f->in = (struct publish_input){ .models_path = f->dir,
-                                        .pipeline = "wattloop",
-                                        .trainer = f->trainer,
-                                        .min_rows = 30,
-                                        .now_ms = 1700000000000,
-                                        .specs = &f->spec,
-                                        .specs_n = 1,
-                                        .nodes = &f->node,
-                                        .nodes_n = 1 };
+        f->node = (struct pipeline_node){ 0, (char *)"n1" };
+        f->in = (struct pipeline_input){ .name = "wattloop",
+                                         .isolator = "min",
+                                         .now_ms = 1700000000000,
+                                         .artifacts = (const struct artifact *const *)f->artifacts,
+                                         .specs = &f->spec,
+                                         .specs_n = 1,
+                                         .nodes = &f->node,
+                                         .nodes_n = 1 };
         *state = f;
         return 0;
+}
+
+static void drop_models(struct fixture *f)
+{
+        for (size_t i = 0; i < f->in.n; i++)
+                artifact_free(f->artifacts[i]);
+        f->in.n = 0;
 }
 
 static int teardown(void **state)
 {
         struct fixture *f = *state;
 
+        drop_models(f);
         pipeline_unref(f->pipeline);
-        trainer_free(f->trainer);
+        dataset_done(&f->data);
         assert_int_equal(file_remove_tree(f->dir, NULL), 0);
         free(f);
         return 0;
 }
 
+static int bpf_only(void)
+{
+        return (int)(feature_group_find("BPFOnly") - feature_groups);
+}
+
+/* Models of rapl-sysfs and acpi, when there are 30 rows. */
+static void train(struct fixture *f)
+{
+        static const char *const sources[] = { "rapl-sysfs", "acpi" };
+
+        drop_models(f);
+        for (int i = 0; i < 2; i++) {
+                const struct fit_input in = { .data = &f->data,
+                                              .place = { energy_source_find(sources[i]), 0, bpf_only(), 0,
+                                                         "SGDRegressorTrainer" },
+                                              .spec = &f->spec,
+                                              .min_rows = 30 };
+
+                if (fitter_find("SGDRegressorTrainer")->fit(&in, &f->artifacts[i], &f->e) == 0)
+                        f->in.n++;
+        }
+}
+
 static int publish(struct fixture *f)
 {
         struct pipeline *next = NULL;
-        int r = publish_pipeline(&f->in, f->pipeline, &next, &f->e);
+        int r;
 
+        train(f);
+        r = publish_pipeline(&f->in, false, f->dir, f->pipeline, &next, &f->e);
         if (r > 0) {
                 pipeline_unref(f->pipeline);
                 f->pipeline = next;
@@ -94,19 +129,16 @@ static int publish(struct fixture *f)
 
 static const struct offer *rapl_offer(const struct fixture *f)
 {
-        return pipeline_find(f->pipeline, energy_source_find("rapl"), 0,
-                             (int)(feature_group_find("BPFOnly") - feature_groups), "SGDRegressorTrainer_0");
+        return pipeline_find(f->pipeline, energy_source_find("rapl"), 0, bpf_only(), "SGDRegressorTrainer_0");
 }
 
 static void too_few_rows_publish_nothing(void **state)
 {
         struct fixture *f = *state;
 
-        learn(f, 0, 29, PROVENANCE_MEASURED);
-        assert_int_equal(publish_ready(f->trainer, 30), 0);
+        record(f, 0, 29, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 0);
-        learn(f, 29, 30, PROVENANCE_MEASURED);
-        assert_int_equal(publish_ready(f->trainer, 30), 3);
+        record(f, 29, 30, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
         assert_int_equal(pipeline_offers(f->pipeline), 2);
 }
@@ -128,7 +160,7 @@ static void published_files_are_keplers(void **state)
         const struct offer *o;
         char path[256];
 
-        learn(f, 0, 50, PROVENANCE_MEASURED);
+        record(f, 0, 50, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
         for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
                 (void)snprintf(path, sizeof(path), "%s/wattloop/%s", f->dir, files[i]);
@@ -148,19 +180,22 @@ static void published_files_are_keplers(void **state)
 /* From the bytes a client gets to watts: the same as the learner's. */
 static void published_models_predict_as_the_learner_does(void **state)
 {
-        struct learner_key key = { 0, (int)(feature_group_find("BPFOnly") - feature_groups),
-                                   COMPONENT_PACKAGE };
         const char *const columns[] = { "bpf_page_cache_hit", "cpu_cycles", "bpf_cpu_time_ms" };
         struct fixture *f = *state;
         struct model_archive *archive = NULL;
         struct model *models[2] = { NULL };
         const struct offer *o;
+        struct learner learner;
         struct weights w;
 
-        learn(f, 0, 77, PROVENANCE_MEASURED);
+        record(f, 0, 77, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
         o = rapl_offer(f);
-        learner_solve(&trainer_find(f->trainer, key)->learner, &w);
+        learner_init(&learner, 2);
+        for (size_t i = 0; i < f->data.n; i++)
+                (void)learner_absorb(&learner, f->data.rows[i].row.features,
+                                     f->data.rows[i].row.watts[COMPONENT_PACKAGE]);
+        learner_solve(&learner, &w);
         assert_int_equal(
                 model_load_weight(o->weights_named, strlen(o->weights_named), NULL, &models[0], &f->e), 0);
         assert_int_equal(model_archive_unpack(o->archive, o->archive_size, &archive, &f->e), 0);
@@ -190,7 +225,7 @@ static void nothing_new_is_not_published_again(void **state)
         char path[128], id[65];
 
         (void)snprintf(path, sizeof(path), "%s/wattloop", f->dir);
-        learn(f, 0, 50, PROVENANCE_MEASURED);
+        record(f, 0, 50, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
         assert_int_equal(stat(path, &before), 0);
         f->in.now_ms += 60000;
@@ -198,7 +233,7 @@ static void nothing_new_is_not_published_again(void **state)
         assert_int_equal(stat(path, &after), 0);
         assert_int_equal(before.st_ino, after.st_ino);
         (void)snprintf(id, sizeof(id), "%s", rapl_offer(f)->content_id);
-        learn(f, 50, 51, PROVENANCE_MEASURED);
+        record(f, 50, 51, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
         assert_string_not_equal(id, rapl_offer(f)->content_id);
 }
@@ -207,8 +242,8 @@ static void simulated_models_say_so(void **state)
 {
         struct fixture *f = *state;
 
-        learn(f, 0, 49, PROVENANCE_MEASURED);
-        learn(f, 49, 50, PROVENANCE_SIMULATED);
+        record(f, 0, 49, PROVENANCE_MEASURED);
+        record(f, 49, 50, PROVENANCE_SIMULATED);
         assert_int_equal(publish(f), 1);
         assert_string_equal(rapl_offer(f)->provenance, "simulated");
         assert_non_null(strstr(rapl_offer(f)->weights, "\"provenance\": \"simulated\""));
@@ -219,9 +254,9 @@ static void failure_leaves_the_old_pipeline(void **state)
         struct fixture *f = *state;
         char path[128];
 
-        learn(f, 0, 50, PROVENANCE_MEASURED);
+        record(f, 0, 50, PROVENANCE_MEASURED);
         assert_int_equal(publish(f), 1);
-        learn(f, 50, 60, PROVENANCE_MEASURED);
+        record(f, 50, 60, PROVENANCE_MEASURED);
         (void)snprintf(path, sizeof(path), "%s/.staging", f->dir);
         assert_int_equal(file_remove_tree(path, NULL), 0);
         assert_int_equal(file_write_atomic(path, "in the way", 10, 0644, NULL), 0);
