@@ -394,7 +394,7 @@ training() {
         rows=$((RECORDED * 9 / 10))
         wait_for 20 published_all $rows || fail "no model of $rows rows was published" "$DIR/log/model-server.log"
         IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS _ MODEL_PROVENANCE <<<"$(published)"
-        note "$RECORDED rows recorded and acknowledged; $MODEL learned from $MODEL_ROWS, prequential MAE $MODEL_MAE W ($MODEL_PROVENANCE)"
+        note "$RECORDED rows recorded and acknowledged; $MODEL learned from $MODEL_ROWS, MAE $MODEL_MAE W on held-out blocks ($MODEL_PROVENANCE)"
 }
 
 refresh() {
@@ -468,7 +468,7 @@ judging() {
                 printf '%-90s %s\n' "${entry%|*}" "${entry#*|}"
         done
         printf '\n%s rows recorded, %s acknowledged; features from %s\n' "$RECORDED" "$ACKNOWLEDGED" "$FEATURES"
-        printf 'model %s: prequential MAE %s W (simulated) over %s rows\n' "$MODEL" "$MODEL_MAE" "$MODEL_ROWS"
+        printf 'model %s: MAE %s W (simulated) on held-out blocks of %s rows\n' "$MODEL" "$MODEL_MAE" "$MODEL_ROWS"
         printf 'client: %s requests, %s failed, %s swaps\n\n' "$CLIENT_REQUESTS" "$CLIENT_FAILED" "$SWAPS"
         sed '$d' "$DIR/log/compare.log"
         printf '\nwanted (simulated): MAE at most %s W (5 %% of the range) and %s W (a third of the best constant); is %s W\n' \

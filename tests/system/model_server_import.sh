@@ -51,7 +51,7 @@ check_has "nor does it add rows" "$(status .rows)" 60
 wait_for 5 test -s "$dir/pipelines/wattloop/metadata.json"
 wait_for 5 sh -c "curl -s $url/best-models | grep -q SGD"
 check_has "models are published and listed" "$(curl -s "$url/best-models")" \
-        '{"AbsPower": {"BPFIRQ": "SGDRegressorTrainer_0", "BPFOnly": "SGDRegressorTrainer_0"}, "DynPower": {}}'
+        '{"AbsPower": {"BPFIRQ": "SGDRegressorTrainer_0", "BPFOnly": "SGDRegressorTrainer_0"}, "DynPower": {"BPFIRQ": "SGDRegressorTrainer_0", "BPFOnly": "SGDRegressorTrainer_0"}}'
 check_has "their error is that of rows they had not seen" "$(status '[.models[].mae | . < 0.5] | all')" true
 
 printf '%s\n' '{"metric":{"__name__":"x"},"values":[1],"timestamps":["a"]}' >"$dir/bad"
