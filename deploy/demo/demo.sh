@@ -273,11 +273,8 @@ published() {
                 .output_type == "AbsPower")] | sort_by(.mae) | .[0] // empty | [.model, .mae, .rows, .content_id, .provenance] | @tsv'
 }
 
-published_all() { # published_all ROWS: a model that has learned from so many rows
-        local rows
-
-        rows=$(published | cut -f 3)
-        [ "${rows:-0}" -ge "$1" ]
+published_all() { # published_all ROWS: there is a model, and the server has learned from so many rows
+        published >/dev/null && [ "$(get "$SERVER_PORT" /api/v1/status | jq .learning.learned_row)" -ge "$1" ]
 }
 
 # What the estimator serves: name and id of its model.
@@ -392,9 +389,9 @@ training() {
         [ "$RECORDED" = "$ACKNOWLEDGED" ] || fail "$RECORDED rows recorded but $ACKNOWLEDGED acknowledged" "$DIR/log/trainer-client.log"
         # A server may hold back the newest rows of a recording; nearly all must have been learned.
         rows=$((RECORDED * 9 / 10))
-        wait_for 20 published_all $rows || fail "no model of $rows rows was published" "$DIR/log/model-server.log"
+        wait_for 20 published_all $rows || fail "no model was published, or $rows rows not learned" "$DIR/log/model-server.log"
         IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS _ MODEL_PROVENANCE <<<"$(published)"
-        note "$RECORDED rows recorded and acknowledged; $MODEL learned from $MODEL_ROWS, MAE $MODEL_MAE W on held-out blocks ($MODEL_PROVENANCE)"
+        note "$RECORDED rows recorded and acknowledged; $MODEL is made of $MODEL_ROWS, MAE $MODEL_MAE W on held-out blocks ($MODEL_PROVENANCE)"
 }
 
 refresh() {

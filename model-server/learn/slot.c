@@ -163,10 +163,10 @@ const char *slot_due(const struct slot *s, uint64_t min_rows)
 
 uint64_t slot_trial_rows(const struct slot *s, uint64_t trial_rows)
 {
-        uint64_t half = s->trained_at / 2;
+        uint64_t rows = s->trained_at / 4;
 
-        half = half < SLOT_TRIAL_MIN ? SLOT_TRIAL_MIN : half;
-        return half < trial_rows ? half : trial_rows;
+        rows = rows < SLOT_TRIAL_MIN ? SLOT_TRIAL_MIN : rows;
+        return rows < trial_rows ? rows : trial_rows;
 }
 
 /* The worst component among those that the champion has; infinite when one is missing. */
