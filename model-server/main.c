@@ -7,7 +7,10 @@
 
 #include "common/log.h"
 #include "config/cli.h"
+#include "model-server/puller.h"
+#include "model-server/replay.h"
 #include "model-server/serve/httpd.h"
+#include "model-server/serve/trainings.h"
 
 #define DRAIN_MS 5000 /* for requests in work when the server is told to stop */
 #define REAP_MS  1000
@@ -42,6 +45,7 @@ static int serve(const void *options, int argc, char **argv)
         CLEANUP(closep) int signals = -1;
         struct worker *worker = NULL;
         struct httpd *httpd = NULL;
+        struct puller *puller = NULL;
         struct server server;
         struct err e;
         int r;
@@ -55,6 +59,10 @@ static int serve(const void *options, int argc, char **argv)
 
         r = worker_start(&server, &worker, &e);
         if (r == 0)
+                r = trainings_start(&server.trainings, &e);
+        if (r == 0 && *server.options->prometheus_url)
+                r = puller_start(&server, worker, &puller, &e);
+        if (r == 0)
                 r = httpd_start(&server, worker, &httpd, &e);
         if (r == 0)
                 r = learn_start(server.learn, &e);
@@ -64,7 +72,9 @@ static int serve(const void *options, int argc, char **argv)
                 log_info("stopping");
                 httpd_drain(httpd, DRAIN_MS);
         }
-        worker_stop(worker); /* before httpd_stop(): it resumes what waits for it */
+        puller_stop(puller); /* it waits for the worker */
+        worker_stop(worker); /* both before httpd_stop(): they resume what waits for them */
+        trainings_stop(server.trainings);
         httpd_stop(httpd);
         server_close(&server);
         return r < 0 ? log_error(r, "%s", e.text) : EXIT_DONE;
@@ -72,6 +82,8 @@ static int serve(const void *options, int argc, char **argv)
 
 static const struct command commands[] = {
         { "serve", "", 0, 0, "take batches in, learn, publish, and serve models", serve },
+        { "replay", "MODEL [OUT.zip]", 1, 2, "make a published model again from its rows, and compare",
+          replay },
         { 0 },
 };
 

@@ -18,6 +18,8 @@ struct options {
         int isolator; /* enum isolator: none, min */
         struct string_list exclude_nodes;
         long long publish_interval_ms;
+        char *prometheus_url;
+        long long prometheus_interval_ms, prometheus_lookback_ms, prometheus_step_ms;
         bool prefer_machine_spec;
         long long import_bytes, import_plain_bytes, import_lines, line_samples;
         long long connections;

@@ -267,10 +267,8 @@ void server_import(struct server *s, struct upload *const uploads[], size_t n)
 {
         import_uploads(s->store, &s->settings, uploads, n, clock_wall_ms());
         for (size_t i = 0; i < n; i++) {
-                if (uploads[i]->result < 0) {
-                        atomic_fetch_add(&s->counters.imports_refused, 1);
-                        continue;
-                }
+                if (uploads[i]->result < 0)
+                        continue; /* who sent it is told, and the refusal noted */
                 if (uploads[i]->counts.rows)
                         learn_poke(s->learn);
                 count_import(&s->counters, &uploads[i]->counts);
@@ -349,10 +347,50 @@ static json_t *list_models(struct server *s)
         return models;
 }
 
-int server_write_status(struct server *s, struct buf *out, struct err *e)
+static json_t *list_refusals(struct server *s)
 {
-        CLEANUP(json_decrefp) json_t *status = NULL, *nodes = json_array(), *refused = json_object();
-        json_t *accepted = json_array();
+        json_t *list = json_array();
+
+        (void)pthread_mutex_lock(&s->lock);
+        for (size_t i = 0; i < s->refusals_n; i++) {
+                const struct refusal *r = &s->refusals[i];
+
+                (void)json_array_append_new(list, json_pack("{s:I, s:s, s:i, s:s}", "received_ms",
+                                                            (json_int_t)r->received_ms, "batch", r->batch,
+                                                            "status", r->status, "reason", r->reason));
+        }
+        (void)pthread_mutex_unlock(&s->lock);
+        return list;
+}
+
+/* What goes into JSON must be UTF-8; what a client sent need not be. */
+static void copy_printable(char *to, size_t size, const char *from)
+{
+        size_t n = 0;
+
+        for (; *from && n + 1 < size; from++)
+                to[n++] = (char)(*from >= ' ' && *from < 127 ? *from : '?');
+        to[n] = '\0';
+}
+
+void server_note_refusal(struct server *s, const char *batch, int status, const char *reason)
+{
+        atomic_fetch_add(&s->counters.imports_refused, 1);
+        (void)pthread_mutex_lock(&s->lock);
+        memmove(&s->refusals[1], &s->refusals[0], (REFUSALS_KEPT - 1) * sizeof(s->refusals[0]));
+        s->refusals_n += s->refusals_n < REFUSALS_KEPT;
+        s->refusals[0].received_ms = clock_wall_ms();
+        s->refusals[0].status = status;
+        copy_printable(s->refusals[0].batch, sizeof(s->refusals[0].batch), batch);
+        copy_printable(s->refusals[0].reason, sizeof(s->refusals[0].reason), reason);
+        (void)pthread_mutex_unlock(&s->lock);
+}
+
+int server_status(struct server *s, json_t **ret, struct err *e)
+{
+        CLEANUP(json_decrefp)
+        json_t *nodes = json_array(),
+               *refused = json_object(), *accepted = json_array();
         struct listing listing = { s, nodes };
         uint64_t samples, rows[PROVENANCE_N];
         int r = store_each_node(s->store, list_node, &listing, e);
@@ -361,25 +399,22 @@ int server_write_status(struct server *s, struct buf *out, struct err *e)
                 r = store_count_samples(s->store, &samples, e);
         if (r == 0)
                 r = store_count_rows(s->store, rows, e);
-        for (int p = 0; r == 0 && p < PROVENANCE_N; p++) {
+        if (r < 0)
+                return r;
+        for (int p = 0; p < PROVENANCE_N; p++) {
                 if (s->settings.accepted & 1u << p)
                         (void)json_array_append_new(accepted, json_string(provenance_names[p]));
                 else if (rows[p])
                         (void)json_object_set_new(refused, provenance_names[p],
                                                   json_integer((json_int_t)rows[p]));
         }
-        if (r < 0) {
-                json_decref(accepted);
-                return r;
-        }
-        status = json_pack("{s:s, s:O, s:I, s:I, s:o, s:O, s:o, s:o}", "version", WATTLOOP_VERSION, "nodes",
-                           nodes, "samples", (json_int_t)samples, "rows",
-                           (json_int_t)sum_rows(rows, s->settings.accepted), "accepted_provenance", accepted,
-                           "refused_rows", refused, "models", list_models(s), "learning",
-                           learn_status(s->learn));
-        if (!status || json_write(status, out) < 0)
-                return err_set(e, -ENOMEM, "out of memory");
-        return 0;
+        *ret = json_pack("{s:s, s:O, s:I, s:I, s:O, s:O, s:I, s:o, s:o, s:o}", "version", WATTLOOP_VERSION,
+                         "nodes", nodes, "samples", (json_int_t)samples, "rows",
+                         (json_int_t)sum_rows(rows, s->settings.accepted), "accepted_provenance", accepted,
+                         "refused_rows", refused, "batches_refused",
+                         (json_int_t)atomic_load(&s->counters.imports_refused), "refused_batches",
+                         list_refusals(s), "models", list_models(s), "learning", learn_status(s->learn));
+        return *ret ? 0 : err_set(e, -ENOMEM, "out of memory");
 }
 
 void server_count_request(struct server *s, int status)

@@ -25,6 +25,15 @@ struct counters {
 };
 extern const int server_status_codes[STATUS_CODES];
 
+/* An upload that was not stored. */
+#define REFUSALS_KEPT 20
+struct refusal {
+        int64_t received_ms;
+        int status;
+        char batch[128], reason[256];
+};
+
+struct trainings;
 struct server {
         const struct options *options;
         unsigned char tokens[TOKENS_MAX][32]; /* SHA-256 */
@@ -32,8 +41,11 @@ struct server {
         bool needs_token;
         struct counters counters;
         pthread_mutex_t lock;
-        struct catalog *catalog; /* under the lock; take a reference with server_catalog() */
+        struct catalog *catalog;                /* under the lock; take a reference with server_catalog() */
+        struct refusal refusals[REFUSALS_KEPT]; /* under the lock; newest first */
+        size_t refusals_n;
         struct learn *learn;
+        struct trainings *trainings; /* serve/trainings.h; NULL until main() has started it */
         bool withdraw; /* of the learning thread: what is published is of power that is not accepted */
 
         /* The worker thread's alone. */
@@ -52,8 +64,8 @@ bool server_token_ok(const struct server *server, const char *authorization); /*
 
 /* Of the worker thread. */
 void server_import(struct server *server, struct upload *const uploads[], size_t n);
-int server_write_status(struct server *server, struct buf *out, struct err *e);
-void server_work_if_due(struct server *server); /* drops what is too old */
+int server_status(struct server *server, json_t **ret, struct err *e); /* contract 3 */
+void server_work_if_due(struct server *server);                        /* drops what is too old */
 
 /* How the learning thread is set up, but for its ledger and publishing. */
 void server_learn_settings(const struct options *options, struct learn_settings *ret);
@@ -62,3 +74,4 @@ int server_ledger_path(const struct options *options, char ret[SERVER_PATH_MAX],
 /* Of any thread. */
 void server_write_metrics(struct server *server, struct buf *out);
 void server_count_request(struct server *server, int status);
+void server_note_refusal(struct server *server, const char *batch, int status, const char *reason);

@@ -11,8 +11,10 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/num.h"
+#include "model-server/serve/page.h"
 #include "model-server/serve/request.h"
 #include "model-server/serve/select.h"
+#include "model-server/serve/trainings.h"
 #include "model/model.h"
 
 #define REQUEST_BODY_MAX ((size_t)256 << 10) /* POST /model */
@@ -51,8 +53,7 @@ void reply_header(struct reply *reply, const char *name, const char *fmt, ...)
         reply->headers_n++;
 }
 
-/* Words that quote the client; whatever they look like, no browser runs them. */
-static void reply_words(struct reply *reply, int status, const char *words)
+void reply_words(struct reply *reply, int status, const char *words)
 {
         reply->status = status;
         reply->type = type_html;
@@ -77,7 +78,7 @@ void reply_error(struct reply *reply, int status, const char *fmt, ...)
         (void)buf_puts(&reply->body, "}");
 }
 
-static void add_digest(struct reply *reply)
+void reply_digest(struct reply *reply)
 {
         unsigned char hash[crypto_hash_sha256_BYTES];
         char text[sodium_base64_ENCODED_LEN(sizeof(hash), sodium_base64_VARIANT_ORIGINAL)];
@@ -116,7 +117,7 @@ static void reply_archive(const struct offer *offer, struct reply *reply)
         else
                 reply_header(reply, "ETag", "\"%lld-%zu\"", (long long)offer->archive_time, reply->body.size);
         reply_header(reply, "Cache-Control", "no-cache");
-        add_digest(reply);
+        reply_digest(reply);
 }
 
 static void reply_no_model(const json_t *body, struct reply *reply)
@@ -145,7 +146,7 @@ static void answer_request(struct server *s, const json_t *body, struct model_re
         } else if (request->weight) {
                 (void)buf_puts(&reply->body,
                                request->node_type == -1 ? offer->weights_named : offer->weights);
-                add_digest(reply);
+                reply_digest(reply);
         } else {
                 reply_archive(offer, reply);
         }
@@ -248,7 +249,8 @@ static int import_status(int r)
         }
 }
 
-static void reply_import_failed(struct reply *reply, const char *batch, int r, const char *words)
+static void reply_import_failed(struct server *s, struct reply *reply, const char *batch, int r,
+                                const char *words)
 {
         int status = import_status(r);
 
@@ -259,10 +261,11 @@ static void reply_import_failed(struct reply *reply, const char *batch, int r, c
                 (void)log_error(r, "batch '%.128s' is not stored: %s", batch, words);
         else
                 log_warning("batch '%.128s' is refused: %s", batch, words);
+        server_note_refusal(s, batch, status, words);
 }
 
 /* Takes the upload apart; false with the reply made. */
-static bool read_upload(const struct call *call, struct upload *ret, struct reply *reply)
+static bool read_upload(struct server *s, const struct call *call, struct upload *ret, struct reply *reply)
 {
         const char *encoding = call->header(call, "Content-Encoding"),
                    *name = call->header(call, "Wattloop-Batch");
@@ -273,18 +276,20 @@ static bool read_upload(const struct call *call, struct upload *ret, struct repl
                                 .name = name ? name : "" };
         if (encoding && !ret->gzip && strcasecmp(encoding, "identity") != 0) {
                 reply_error(reply, 415, "Content-Encoding '%.64s' is neither gzip nor identity", encoding);
+                server_note_refusal(s, *ret->name ? ret->name : "(unnamed)", 415,
+                                    "Content-Encoding is neither gzip nor identity");
                 return false;
         }
         (void)crypto_hash_sha256(ret->hash, ret->data, ret->size);
         return true;
 }
 
-static void reply_upload(const struct upload *u, struct reply *reply)
+static void reply_upload(struct server *s, const struct upload *u, struct reply *reply)
 {
         const struct import_counts *n = &u->counts;
 
         if (u->result < 0) {
-                reply_import_failed(reply, *u->name ? u->name : "(unnamed)", u->result, u->e.text);
+                reply_import_failed(s, reply, *u->name ? u->name : "(unnamed)", u->result, u->e.text);
                 return;
         }
         log_debug("batch '%.128s': %llu samples, %llu new, %llu rows", u->name,
@@ -304,23 +309,26 @@ static void handle_imports(struct server *s, const struct call *const calls[], s
 
         for (size_t i = 0; i < n; i++) {
                 if (!uploads || !good)
-                        reply_import_failed(replies[i], "(any)", -ENOMEM, "out of memory");
-                else if (read_upload(calls[i], &uploads[i], replies[i]))
+                        reply_import_failed(s, replies[i], "(any)", -ENOMEM, "out of memory");
+                else if (read_upload(s, calls[i], &uploads[i], replies[i]))
                         good[good_n++] = &uploads[i];
         }
         if (!good_n)
                 return;
         server_import(s, good, good_n);
         for (size_t i = 0; i < good_n; i++)
-                reply_upload(good[i], replies[good[i] - uploads]);
+                reply_upload(s, good[i], replies[good[i] - uploads]);
 }
 
 static void handle_status(struct server *s, const struct call *call, struct reply *reply)
 {
+        CLEANUP(json_decrefp) json_t *status = NULL;
         struct err e;
-        int r = server_write_status(s, &reply->body, &e);
+        int r = server_status(s, &status, &e);
 
         (void)call;
+        if (r == 0)
+                (void)json_write(status, &reply->body); /* failure is sticky */
         if (r < 0) {
                 (void)log_error(r, "cannot tell the status: %s", e.text);
                 reply_error(reply, 500, "%s", e.text);
@@ -342,16 +350,37 @@ static void handle_health(struct server *s, const struct call *call, struct repl
         (void)buf_puts(&reply->body, "ok");
 }
 
+static bool submit_training(struct server *s, const struct call *call, struct reply *reply,
+                            void (*done)(void *arg), void *arg)
+{
+        return trainings_submit(s->trainings, call, reply, (uint64_t)s->options->seed, done, arg);
+}
+
+static void handle_training(struct server *s, const struct call *call, struct reply *reply)
+{
+        trainings_status(s->trainings, call, reply);
+}
+
+static void handle_training_result(struct server *s, const struct call *call, struct reply *reply)
+{
+        trainings_result(s->trainings, call, reply);
+}
+
 #define ALLOW_GET  "GET, HEAD, OPTIONS"
 #define ALLOW_POST "OPTIONS, POST"
 
 static const struct route routes[] = {
-        { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model, NULL },
-        { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models, NULL },
-        { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports },
-        { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL },
-        { "/metrics", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_metrics, NULL },
-        { "/healthz", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_health, NULL },
+        { "/", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, page_handle, NULL, NULL },
+        { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model, NULL, NULL },
+        { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models, NULL, NULL },
+        { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports, NULL },
+        { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL, NULL },
+        { "/train", "POST", ALLOW_POST, TRAIN_BODY_MAX, true, false, NULL, NULL, submit_training },
+        { "/api/v1/train", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_training, NULL, NULL },
+        { "/api/v1/train/result", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_training_result,
+          NULL, NULL },
+        { "/metrics", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_metrics, NULL, NULL },
+        { "/healthz", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_health, NULL, NULL },
 };
 
 const struct route *route_find(const char *method, const char *path, struct reply *reply)

@@ -32,6 +32,10 @@ void reply_header(struct reply *reply, const char *name, const char *fmt, ...) P
 /* {"error": "…"} */
 void reply_error(struct reply *reply, int status, const char *fmt, ...) PRINTF(3, 4);
 
+/* Words that quote the client; whatever they look like, no browser runs them. */
+void reply_words(struct reply *reply, int status, const char *words);
+void reply_digest(struct reply *reply); /* of the body as it is */
+
 struct route {
         const char *path, *method, *allow;
         size_t body_max; /* 0: the option limits.import_bytes */
@@ -41,6 +45,9 @@ struct route {
         /* Instead: all that wait at a time, on the worker. */
         void (*handle_all)(struct server *server, const struct call *const calls[],
                            struct reply *const replies[], size_t n);
+        /* Instead: true when the reply comes later, and done(arg) says so; false when it is made. */
+        bool (*submit)(struct server *server, const struct call *call, struct reply *reply,
+                       void (*done)(void *arg), void *arg);
 };
 /* NULL with a 404 or 405 (or the answer to OPTIONS) in the reply. */
 const struct route *route_find(const char *method, const char *path, struct reply *reply);

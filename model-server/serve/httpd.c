@@ -205,6 +205,13 @@ static void resume(struct job *job)
         MHD_resume_connection(x->connection);
 }
 
+static void resume_submitted(void *arg)
+{
+        const struct exchange *x = arg;
+
+        MHD_resume_connection(x->connection);
+}
+
 /* What waits for the worker waits in line with everything else that does, so the line must be short. */
 static bool take_slot(struct exchange *x, atomic_int *slot, int max, const char *what)
 {
@@ -216,6 +223,15 @@ static bool take_slot(struct exchange *x, atomic_int *slot, int max, const char 
         reply_error(&x->reply, 503, "%d %s are in work; come back", max, what);
         reply_header(&x->reply, "Retry-After", "2");
         return false;
+}
+
+/* Why an upload was not even read. */
+static void note_refusal(struct exchange *x, const struct route *route, int status, const char *why)
+{
+        const char *batch = call_header(&x->call, "Wattloop-Batch");
+
+        if (!route->body_max)
+                server_note_refusal(x->httpd->server, batch ? batch : "(unnamed)", status, why);
 }
 
 /* What can be said before the body came: no such route, no token, too big, too many. */
@@ -232,11 +248,13 @@ static void check_head(struct exchange *x)
             !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION))) {
                 reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
                 reply_header(&x->reply, "WWW-Authenticate", "Bearer");
+                note_refusal(x, route, 401, "without one of the server's bearer tokens");
                 return;
         }
         if (length && num_parse_u64(length, &size) == 0 && size > route_body_max(route, h->server)) {
                 reply_error(&x->reply, 413, "a body of %llu bytes; at most %zu are taken",
                             (unsigned long long)size, route_body_max(route, h->server));
+                note_refusal(x, route, 413, "a larger body than limits.import_bytes");
                 return;
         }
         if (route->worker && route->body_max &&
@@ -291,6 +309,14 @@ static enum MHD_Result finish(struct exchange *x)
                 return send_reply(x);
         x->call.body = x->body.data;
         x->call.size = x->body.size;
+        if (x->route->submit) {
+                x->submitted = true;
+                set_deadline(h, x->connection, NEVER_MS);
+                MHD_suspend_connection(x->connection);
+                if (!x->route->submit(h->server, &x->call, &x->reply, resume_submitted, x))
+                        MHD_resume_connection(x->connection);
+                return MHD_YES;
+        }
         if (!x->route->worker) {
                 x->route->handle(h->server, &x->call, &x->reply);
                 return send_reply(x);
