@@ -389,8 +389,7 @@ void server_note_refusal(struct server *s, const char *batch, int status, const 
 int server_status(struct server *s, json_t **ret, struct err *e)
 {
         CLEANUP(json_decrefp)
-        json_t *nodes = json_array(),
-               *refused = json_object(), *accepted = json_array();
+        json_t *nodes = json_array(), *refused = json_object(), *accepted = json_array();
         struct listing listing = { s, nodes };
         uint64_t samples, rows[PROVENANCE_N];
         int r = store_each_node(s->store, list_node, &listing, e);
