@@ -12,6 +12,14 @@
 #define KIB        1024.0
 #define MIB        (1024.0 * 1024.0)
 
+static const char *const trainer_classes[] = { "SGDRegressorTrainer",
+                                               "LinearRegressionTrainer",
+                                               "LogarithmicRegressionTrainer",
+                                               "ExponentialRegressionTrainer",
+                                               "LogisticRegressionTrainer",
+                                               "XgboostFitTrainer",
+                                               "BlendTrainer",
+                                               NULL };
 static const char *const isolators[] = { "none", "min", NULL };
 static const char *const trainable[] = { "measured", "simulated", "virtual", NULL };
 
@@ -37,6 +45,8 @@ const struct option options_table[] = {
           "Kinds of power that are trained on: measured, simulated, virtual." },
         { "training.min_rows", OPTION_INT, AT(min_rows), "30", 15, 1e9, NULL,
           "Rows that a component needs before its model is published." },
+        { "training.trainers", OPTION_LIST, AT(trainers), "SGDRegressorTrainer", 0, 0, trainer_classes,
+          "Trainers whose models are published, by class." },
         { "training.max_rows", OPTION_INT, AT(max_rows), "20000", 100, 1e6, NULL,
           "Rows that a model is trained on at most, spread evenly over those that there are." },
         { "training.node_share", OPTION_DOUBLE, AT(node_share), "0.5", 0, 1, NULL,

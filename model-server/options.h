@@ -16,7 +16,7 @@ struct options {
         long long min_rows, max_rows, trial_rows, seed;
         double node_share, forgetting;
         int isolator; /* enum isolator: none, min */
-        struct string_list exclude_nodes;
+        struct string_list exclude_nodes, trainers;
         long long publish_interval_ms;
         char *prometheus_url;
         long long prometheus_interval_ms, prometheus_lookback_ms, prometheus_step_ms;

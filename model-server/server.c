@@ -181,6 +181,7 @@ void server_learn_settings(const struct options *o, struct learn_settings *ret)
                                         .seed = (uint64_t)o->seed,
                                         .node_share = o->node_share,
                                         .forgetting = o->forgetting,
+                                        .trainers = &o->trainers,
                                         .isolator = (enum isolator)o->isolator,
                                         .excluded = &o->exclude_nodes,
                                         .publish_interval_ms = o->publish_interval_ms,

@@ -6,6 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "model-server/train/archive.h"
+#include "model-server/train/general.h"
+#include "model-server/train/local.h"
+
 static json_t *feature_list(int group)
 {
         json_t *list = json_array();
@@ -51,7 +55,24 @@ void fit_pedigree(const struct fit_input *in, enum provenance *ret, char definit
         }
 }
 
-static json_t *make_metadata(const struct fit_input *in, const struct linear *linear, const char *name)
+/* What one component's model is, and what it says of itself. */
+struct part {
+        bool used;
+        uint64_t rows;
+        double mae, mape;
+        json_t *weights; /* owned: {"All_Weights": …}; NULL: its file is <component>.json */
+        const char *features[TABLE_FEATURES_MAX];
+        size_t features_n;
+};
+
+static void parts_done(struct part (*parts)[COMPONENTS_MAX])
+{
+        for (size_t i = 0; i < COMPONENTS_MAX; i++)
+                json_decref((*parts)[i].weights);
+}
+
+static json_t *make_metadata(const struct fit_input *in, const struct part *parts, const char *model_class,
+                             const char *name)
 {
         double mae = 0, mape = -1;
         char definition[DEFINITION_MAX];
@@ -60,15 +81,15 @@ static json_t *make_metadata(const struct fit_input *in, const struct linear *li
         json_t *o;
 
         for (size_t i = 0; i < in->place.source->n; i++) {
-                if (!linear[i].used)
+                if (!parts[i].used)
                         continue;
-                mae = fmax(mae, linear[i].mae);
-                mape = fmax(mape, linear[i].mape);
-                rows = linear[i].rows < rows ? linear[i].rows : rows;
+                mae = fmax(mae, parts[i].mae);
+                mape = fmax(mape, parts[i].mape);
+                rows = parts[i].rows < rows ? parts[i].rows : rows;
         }
         fit_pedigree(in, &provenance, definition);
         o = json_pack("{s:s, s:s, s:s, s:s+, s:o, s:[], s:s, s:i, s:o, s:s, s:I, s:s, s:i}", "model_name",
-                      name, "trainer", in->place.trainer, "model_class", "weight", "model_file", name,
+                      name, "trainer", in->place.trainer, "model_class", model_class, "model_file", name,
                       ".json", "features", feature_list(in->place.group), "fe_files", "output_type",
                       output_types[in->place.output_type], "node_type", in->place.node_type, "machine_spec",
                       machine_spec_to_json(in->spec), "provenance", provenance_names[provenance], "rows",
@@ -76,10 +97,10 @@ static json_t *make_metadata(const struct fit_input *in, const struct linear *li
         set_error(o, "", "mae", mae);
         set_error(o, "", "mape", mape);
         for (size_t i = 0; i < in->place.source->n; i++) {
-                if (!linear[i].used)
+                if (!parts[i].used)
                         continue;
-                set_error(o, in->place.source->components[i], "mae", linear[i].mae);
-                set_error(o, in->place.source->components[i], "mape", linear[i].mape);
+                set_error(o, in->place.source->components[i], "mae", parts[i].mae);
+                set_error(o, in->place.source->components[i], "mape", parts[i].mape);
         }
         if (in->lineage)
                 (void)json_object_update(o, (json_t *)(uintptr_t)in->lineage); /* its members are shared */
@@ -98,140 +119,311 @@ static json_t *component_weights(const struct weights *w, int group)
                          "Categorical_Variables", "Numerical_Variables", numerical);
 }
 
-int fit_export_linear(const struct fit_input *in, const struct linear *linear, struct artifact **ret,
-                      struct err *e)
+static json_t *part_features(const struct part *part)
 {
+        json_t *list = json_array();
+
+        for (size_t j = 0; j < part->features_n; j++)
+                (void)json_array_append_new(list, json_string(part->features[j]));
+        return list;
+}
+
+static json_t *make_map(const struct fit_input *in, const struct part *parts)
+{
+        json_t *map = json_object();
+
+        for (size_t i = 0; i < in->place.source->n; i++) {
+                const char *component = in->place.source->components[i];
+
+                if (parts[i].used)
+                        (void)json_object_set_new(map, component,
+                                                  json_pack("{s:s+, s:o, s:[]}", "model_file",
+                                                            parts[i].weights ? "weight" : component, ".json",
+                                                            "features", part_features(&parts[i]),
+                                                            "fe_files"));
+        }
+        return map;
+}
+
+static json_t *make_weight(const struct fit_input *in, const struct part *parts, const char *name,
+                           const json_t *metadata)
+{
+        json_t *weight = json_pack("{s:s, s:o, s:O, s:O}", "model_name", name, "machine_spec",
+                                   machine_spec_to_json(in->spec), "mae", json_object_get(metadata, "mae"),
+                                   "provenance", json_object_get(metadata, "provenance"));
+
+        for (size_t i = 0; i < in->place.source->n; i++)
+                if (parts[i].used)
+                        (void)json_object_set(weight, in->place.source->components[i], parts[i].weights);
+        return weight;
+}
+
+/* The archive of these parts; takes `archive` over, which has their files if they have any. */
+static int export_parts(const struct fit_input *in, const struct part *parts, const char *model_class,
+                        struct model_archive *archive, struct artifact **ret, struct err *e)
+{
+        CLEANUP(model_archive_freep) struct model_archive *owned = archive;
+        CLEANUP(json_decrefp) json_t *map = make_map(in, parts), *weight = NULL, *metadata = NULL;
         char name[MODEL_NAME_MAX], file[MODEL_NAME_MAX + 8];
-        CLEANUP(model_archive_freep) struct model_archive *archive = calloc(1, sizeof(*archive));
-        CLEANUP(json_decrefp) json_t *map = json_object(), *weight = NULL, *metadata = NULL;
         int r;
 
         (void)snprintf(name, sizeof(name), "%.100s_%d", in->place.trainer, in->place.node_type);
         (void)snprintf(file, sizeof(file), "%s.json", name);
-        metadata = make_metadata(in, linear, name);
-        weight = json_pack("{s:s, s:o, s:O, s:O}", "model_name", name, "machine_spec",
-                           machine_spec_to_json(in->spec), "mae", json_object_get(metadata, "mae"),
-                           "provenance", json_object_get(metadata, "provenance"));
-        for (size_t i = 0; i < in->place.source->n; i++) {
-                const char *component = in->place.source->components[i];
+        metadata = make_metadata(in, parts, model_class, name);
+        if (!owned || !metadata)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = archive_put_json(owned, file, map, e);
+        if (r == 0 && !strcmp(model_class, "weight")) {
+                weight = make_weight(in, parts, name, metadata);
+                r = archive_put_json(owned, "weight.json", weight, e);
+        }
+        return r < 0 ? r : artifact_new(&in->place, TAKE(metadata), TAKE(owned), ret, e);
+}
 
+int fit_export_linear(const struct fit_input *in, const struct linear *linear, struct artifact **ret,
+                      struct err *e)
+{
+        CLEANUP(parts_done) struct part parts[COMPONENTS_MAX] = { 0 };
+        const struct feature_group *group = &feature_groups[in->place.group];
+
+        for (size_t i = 0; i < in->place.source->n; i++) {
                 if (!linear[i].used)
                         continue;
-                (void)json_object_set_new(weight, component,
-                                          component_weights(&linear[i].weights, in->place.group));
-                (void)json_object_set_new(map, component,
-                                          json_pack("{s:s, s:o, s:[]}", "model_file", "weight.json",
-                                                    "features", feature_list(in->place.group), "fe_files"));
+                parts[i] = (struct part){ .used = true,
+                                          .rows = linear[i].rows,
+                                          .mae = linear[i].mae,
+                                          .mape = linear[i].mape,
+                                          .weights = component_weights(&linear[i].weights, in->place.group),
+                                          .features_n = (size_t)group_features_n(group) };
+                memcpy(parts[i].features, group->features, parts[i].features_n * sizeof(char *));
         }
-        if (!archive || !metadata)
-                return err_set(e, -ENOMEM, "out of memory");
-        r = archive_put_json(archive, file, map, e);
-        if (r == 0)
-                r = archive_put_json(archive, "weight.json", weight, e);
-        return r < 0 ? r : artifact_new(&in->place, TAKE(metadata), TAKE(archive), ret, e);
+        return export_parts(in, parts, "weight", calloc(1, sizeof(struct model_archive)), ret, e);
 }
 
-/* The rows that one component of a group can learn from, as a matrix. */
-struct table {
-        int p;
-        size_t n;
-        double *x, *y; /* owned; n rows of p features, n watts */
-        int *fold;     /* owned */
-};
-
-static void table_done(struct table *t)
-{
-        free(t->x);
-        free(t->y);
-        free(t->fold);
-}
-
+/* The rows that one component of a group can learn from. Blocks of neighbours are the segments. */
 static int make_table(const struct fit_input *in, int component, struct table *t, struct err *e)
 {
+        const struct feature_group *group = &feature_groups[in->place.group];
         const struct dataset *d = in->data;
+        size_t p = (size_t)group_features_n(group), n = 0;
+        double x[GROUP_FEATURES_MAX];
+        int r;
 
-        t->p = group_features_n(&feature_groups[in->place.group]);
-        t->x = malloc((d->n + 1) * (size_t)t->p * sizeof(double));
-        t->y = malloc((d->n + 1) * sizeof(double));
-        t->fold = malloc((d->n + 1) * sizeof(int));
-        if (!t->x || !t->y || !t->fold)
-                return err_set(e, -ENOMEM, "out of memory");
-        for (size_t i = 0; i < d->n; i++) {
-                const struct example *x = &d->rows[i];
+        for (size_t i = 0; i < d->n; i++)
+                n += d->rows[i].row.has_watts >> component & 1 &&
+                     example_features(&d->rows[i], in->place.group, x);
+        if (!n || n < in->min_rows)
+                return -ENODATA;
+        r = table_new(n, group->features, p, t, e);
+        n = 0;
+        for (size_t i = 0; r == 0 && i < d->n; i++) {
+                const struct example *row = &d->rows[i];
 
-                if (!(x->row.has_watts & 1u << component) ||
-                    !example_features(x, in->place.group, t->x + t->n * (size_t)t->p))
+                if (!(row->row.has_watts >> component & 1) ||
+                    !example_features(row, in->place.group, t->x + n * p))
                         continue;
-                t->y[t->n] = x->row.watts[component];
-                t->fold[t->n++] = (int)(x->turn / FIT_BLOCK_ROWS % FIT_FOLDS);
+                t->y[n] = row->row.watts[component];
+                t->segment[n++] = (int)(row->turn / FIT_BLOCK_ROWS) * (int)d->nodes_n + row->node;
         }
-        return 0;
+        return r;
 }
 
-/* Least squares over all rows but those of one fold (-1: over all). */
-static void solve_without(const struct table *t, int fold, struct weights *ret)
-{
-        struct learner learner;
+/* Errors of a part over folds of whole blocks, each predicted by a model of the others. */
+typedef int (*predict_fn)(const struct fit_input *in, const struct table *train, const struct table *held,
+                          const char *component, const void *arg, double *out, struct err *e);
 
-        learner_init(&learner, t->p);
-        for (size_t i = 0; i < t->n; i++)
-                if (t->fold[i] != fold)
-                        (void)learner_absorb(&learner, t->x + i * (size_t)t->p,
-                                             t->y[i]); /* not finite: no row */
-        learner_solve(&learner, ret);
-}
-
-static void fit_least_squares(const struct table *t, struct linear *ret)
+static int fold_errors(const struct fit_input *in, const struct table *t, const char *component, int folds_n,
+                       predict_fn predict, const void *arg, struct part *part, struct err *e)
 {
+        CLEANUP(freep) unsigned char *mark = malloc(t->n + 1);
+        CLEANUP(freep) double *out = malloc((t->n + 1) * sizeof(double));
         double error = 0, relative = 0;
-        size_t positive = 0;
+        size_t rows = 0, positive = 0;
 
-        for (int fold = 0; fold < FIT_FOLDS; fold++) {
-                struct weights w;
+        if (!mark || !out)
+                return err_set(e, -ENOMEM, "out of memory");
+        for (int k = 0; k < folds_n; k++) {
+                CLEANUP(table_done) struct table train = { 0 }, held = { 0 };
+                int r;
 
-                solve_without(t, fold, &w);
-                for (size_t i = 0; i < t->n; i++) {
-                        double miss;
+                for (size_t i = 0; i < t->n; i++)
+                        mark[i] = t->segment[i] % folds_n == k;
+                r = table_select(t, mark, false, NULL, 0, &train, e);
+                if (r == 0)
+                        r = table_select(t, mark, true, NULL, 0, &held, e);
+                if (r == 0 && train.n && held.n)
+                        r = predict(in, &train, &held, component, arg, out, e);
+                if (r == -ENOMEM)
+                        return r;
+                for (size_t i = 0; r == 0 && train.n && i < held.n; i++) {
+                        double miss = fabs(out[i] - held.y[i]);
 
-                        if (t->fold[i] != fold)
-                                continue;
-                        miss = fabs(weights_predict(&w, t->x + i * (size_t)t->p) - t->y[i]);
                         error += miss;
-                        if (t->y[i] > 0) {
-                                relative += miss / t->y[i];
+                        rows++;
+                        if (held.y[i] > 0) {
+                                relative += miss / held.y[i];
                                 positive++;
                         }
                 }
         }
-        ret->mae = error / (double)t->n;
-        ret->mape = positive ? 100 * relative / (double)positive : -1;
-        ret->rows = t->n;
-        ret->used = true;
-        solve_without(t, -1, &ret->weights);
+        if (!rows)
+                return err_set(e, -EDOM, "too few rows to hold any back");
+        part->mae = error / (double)rows;
+        part->mape = positive ? 100 * relative / (double)positive : -1;
+        return 0;
 }
 
-static int fit_linear(const struct fit_input *in, struct artifact **ret, struct err *e)
+static int predict_local(const struct fit_input *in, const struct table *train, const struct table *held,
+                         const char *component, const void *arg, double *out, struct err *e)
 {
-        struct linear linear[COMPONENTS_MAX] = { 0 };
+        const struct local_trainer *trainer = arg;
+        struct local_fit fit;
+        int r = local_fit(trainer, train, &fit, e);
+
+        (void)in;
+        return r < 0 ? r : local_replay(&fit, component, held, out, e);
+}
+
+static int fit_component_locally(const struct fit_input *in, const struct table *t, const char *component,
+                                 struct part *part, struct err *e)
+{
+        struct local_fit fit;
+        int r = local_choose_class(t, component, in->place.trainer, &fit, e);
+
+        if (r == 0)
+                r = fold_errors(in, t, component, FIT_FOLDS, predict_local, fit.trainer, part, e);
+        if (r < 0)
+                return r;
+        part->weights = local_weights(&fit);
+        if (!part->weights)
+                return err_set(e, -ENOMEM, "out of memory");
+        part->features_n = fit.p;
+        memcpy(part->features, fit.features, fit.p * sizeof(char *));
+        return 0;
+}
+
+static int fit_local(const struct fit_input *in, struct artifact **ret, struct err *e)
+{
+        CLEANUP(parts_done) struct part parts[COMPONENTS_MAX] = { 0 };
         bool any = false;
 
         for (size_t i = 0; i < in->place.source->n; i++) {
+                const char *component = in->place.source->components[i];
                 CLEANUP(table_done) struct table t = { 0 };
-                int r = make_table(in, component_find(in->place.source->components[i]), &t, e);
+                int r = make_table(in, component_find(component), &t, e);
 
-                if (r < 0)
+                if (r == 0)
+                        r = fit_component_locally(in, &t, component, &parts[i], e);
+                if (r == -ENOMEM || r == -E2BIG)
                         return r;
-                if (!t.n || t.n < in->min_rows)
-                        continue;
-                fit_least_squares(&t, &linear[i]);
-                any = true;
+                parts[i].used = r == 0; /* else its rows are too few, or the form cannot follow them */
+                parts[i].rows = t.n;
+                any |= parts[i].used;
         }
-        return any ? fit_export_linear(in, linear, ret, e)
-                   : err_set(e, -ENODATA, "no component has %llu rows", (unsigned long long)in->min_rows);
+        return any ? export_parts(in, parts, "weight", calloc(1, sizeof(struct model_archive)), ret, e)
+                   : err_set(e, -ENODATA, "no component has %llu rows that '%s' can follow",
+                             (unsigned long long)in->min_rows, in->place.trainer);
+}
+
+/* General trainers, by class. */
+struct general {
+        const char *class, *model_class;
+        int (*train)(const struct general_settings *s, const struct table *t, const char *component,
+                     uint32_t seed, struct model_archive *archive, const char **ret_features, size_t *ret_n,
+                     struct err *e);
+};
+static const struct general generals[] = {
+        { GENERAL_PLAIN, "xgboost", general_train_plain },
+        { GENERAL_BLEND, "wattloop-blend", general_train_blend },
+};
+
+static const struct general *general_find(const char *class)
+{
+        const struct general *g = generals;
+
+        while (strcmp(g->class, class) != 0)
+                g++; /* the table of fitters has no other */
+        return g;
+}
+
+static const struct general_settings *settings_of(const struct fit_input *in, const char *component)
+{
+        return general_settings_find(feature_groups[in->place.group].name, component);
+}
+
+/* By the written file, as an estimator would. */
+static int predict_general(const struct fit_input *in, const struct table *train, const struct table *held,
+                           const char *component, const void *arg, double *out, struct err *e)
+{
+        CLEANUP(model_archive_freep) struct model_archive *archive = calloc(1, sizeof(*archive));
+        CLEANUP(model_freep) struct model *model = NULL;
+        const struct general *g = arg;
+        struct archive_component c = { .name = component, .mae = NAN, .mape = -1 };
+        struct archive_head head = { .trainer = g->class,
+                                     .model_class = g->model_class,
+                                     .output_type = output_types[in->place.output_type],
+                                     .provenance = provenance_names[PROVENANCE_MEASURED],
+                                     .rows = train->n };
+        size_t index[MODEL_FEATURES_MAX];
+        int r;
+
+        if (!archive)
+                return err_set(e, -ENOMEM, "out of memory");
+        r = g->train(settings_of(in, component), train, component, (uint32_t)in->seed, archive, c.features,
+                     &c.n_features, e);
+        memcpy(head.features, c.features, sizeof(head.features));
+        head.n_features = c.n_features;
+        if (r == 0)
+                r = archive_finish(archive, &head, &c, 1, e);
+        if (r == 0)
+                r = model_load_archive(archive, &model, e);
+        if (r == 0)
+                r = model_bind(model, held->features, held->p, index, e);
+        if (r == 0)
+                model_predict(model, index, held->x, held->p, held->n, out);
+        return r;
+}
+
+static int fit_general(const struct fit_input *in, struct artifact **ret, struct err *e)
+{
+        CLEANUP(model_archive_freep) struct model_archive *archive = calloc(1, sizeof(*archive));
+        CLEANUP(parts_done) struct part parts[COMPONENTS_MAX] = { 0 };
+        const struct general *g = general_find(in->place.trainer);
+        bool any = false;
+
+        if (!archive)
+                return err_set(e, -ENOMEM, "out of memory");
+        for (size_t i = 0; i < in->place.source->n; i++) {
+                const char *component = in->place.source->components[i];
+                CLEANUP(table_done) struct table t = { 0 };
+                size_t files = archive->n;
+                int r = make_table(in, component_find(component), &t, e);
+
+                if (r == 0)
+                        r = fold_errors(in, &t, component, FIT_GENERAL_FOLDS, predict_general, g, &parts[i],
+                                        e);
+                if (r == 0)
+                        r = g->train(settings_of(in, component), &t, component, (uint32_t)in->seed, archive,
+                                     parts[i].features, &parts[i].features_n, e);
+                if (r == -ENOMEM || (r < 0 && archive->n > files))
+                        return r;
+                parts[i].used = r == 0;
+                parts[i].rows = t.n;
+                any |= parts[i].used;
+        }
+        return any ? export_parts(in, parts, g->model_class, TAKE(archive), ret, e)
+                   : err_set(e, -ENODATA, "no component has %llu rows that '%s' can follow",
+                             (unsigned long long)in->min_rows, in->place.trainer);
 }
 
 const struct fitter fitters[] = {
-        { "SGDRegressorTrainer", true, fit_linear },
+        { "SGDRegressorTrainer", fit_local },
+        { "LinearRegressionTrainer", fit_local },
+        { "LogarithmicRegressionTrainer", fit_local },
+        { "ExponentialRegressionTrainer", fit_local },
+        { "LogisticRegressionTrainer", fit_local },
+        { GENERAL_PLAIN, fit_general },
+        { GENERAL_BLEND, fit_general },
 };
 const size_t fitters_n = ARRAY_SIZE(fitters);
 

@@ -8,7 +8,8 @@
 #include "model-server/train/learner.h"
 #include "schema/machine.h"
 
-#define FIT_FOLDS 10
+#define FIT_FOLDS         10
+#define FIT_GENERAL_FOLDS 5
 #define FIT_BLOCK_ROWS                                                                                       \
         10 /* neighbouring rows of a node that stay in one fold: about a segment of a recording */
 
@@ -23,7 +24,6 @@ struct fit_input {
 
 struct fitter {
         const char *name; /* "SGDRegressorTrainer" */
-        bool weights;     /* local regressors can use it */
         /* -ENODATA: no component has rows enough. */
         int (*fit)(const struct fit_input *in, struct artifact **ret, struct err *e);
 };

@@ -37,7 +37,7 @@ static void forget_all(struct learn *l)
 }
 
 /* A slot for each source, group and trainer. */
-static int make_slots(struct kind *k, struct err *e)
+static int make_slots(const struct learn *l, struct kind *k, struct err *e)
 {
         const int sources[] = { (int)(energy_source_find("rapl-sysfs") - energy_sources),
                                 (int)(energy_source_find("acpi") - energy_sources) };
@@ -47,11 +47,14 @@ static int make_slots(struct kind *k, struct err *e)
                 return err_set(e, -ENOMEM, "out of memory");
         for (size_t s = 0; s < ARRAY_SIZE(sources); s++)
                 for (int g = 0; g < (int)feature_groups_n; g++)
-                        for (int t = 0; t < (int)fitters_n; t++)
+                        for (int t = 0; t < (int)fitters_n; t++) {
+                                if (!string_list_has(l->settings.trainers, fitters[t].name))
+                                        continue;
                                 k->slots[k->slots_n++] = (struct slot){ .node_type = k->node_type,
                                                                         .source = sources[s],
                                                                         .group = g,
                                                                         .trainer = t };
+                        }
         return 0;
 }
 
@@ -73,7 +76,7 @@ static struct kind *find_kind(struct learn *l, int node_type, struct err *e)
         memmove(&kinds[at + 1], &kinds[at], (l->kinds_n - at) * sizeof(*kinds));
         kinds[at] = (struct kind){ .node_type = node_type };
         l->kinds_n++;
-        return make_slots(&kinds[at], e) < 0 ? NULL : &kinds[at];
+        return make_slots(l, &kinds[at], e) < 0 ? NULL : &kinds[at];
 }
 
 static struct score *find_score(struct learn *l, const char *node_id, struct err *e)

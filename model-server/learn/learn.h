@@ -13,6 +13,7 @@ struct learn_settings {
         unsigned int accepted;               /* bits 1 << enum provenance */
         uint64_t min_rows, max_rows, trial_rows, seed;
         double node_share, forgetting;
+        const struct string_list *trainers; /* classes; what fit.h does not know is passed over */
         enum isolator isolator;             /* of DynPower */
         const struct string_list *excluded; /* node ids */
         int64_t publish_interval_ms;

@@ -114,8 +114,8 @@ static int parse_metadata(const struct model_archive *archive, struct offer *o, 
                 return err_set(e, -EBADMSG, "metadata.json is not an object");
         if (json_get_number(o->metadata, "mae", &o->mae, NULL) < 0)
                 o->mae = NAN;
-        o->wattloop =
-                json_get_string(o->metadata, "model_class", &text, NULL) == 0 && !strcmp(text, "weight");
+        o->wattloop = json_get_string(o->metadata, "model_class", &text, NULL) == 0 &&
+                      (!strcmp(text, "weight") || !strcmp(text, "wattloop-blend"));
         o->rows = (uint64_t)json_integer_value(json_object_get(o->metadata, "rows"));
         provenance = json_get_string(o->metadata, "provenance", &text, NULL) == 0 ? provenance_find(text) : 0;
         /* A provenance that nobody knows is not measured. */
@@ -213,12 +213,11 @@ static int load_archive(struct offer *o, const struct model_archive *archive, co
         o->archive_path = strdup(zip);
         if (!o->archive_path)
                 return err_set(e, -ENOMEM, "out of memory");
-        if (!o->wattloop)
-                return 0;
+        r = model_archive_id(archive, o->content_id);
+        if (r < 0 || !o->wattloop)
+                return r;
         buf_init(&bytes, MODEL_ARCHIVE_MAX);
         r = file_read(zip, &bytes, e);
-        if (r == 0)
-                r = model_archive_id(archive, o->content_id);
         if (r < 0)
                 return r;
         o->archive_size = bytes.size;

@@ -33,7 +33,7 @@ struct offer {
         void *archive;       /* owned: its bytes when wattloop */
         size_t archive_size;
         time_t archive_time;
-        char content_id[65];    /* of a Wattloop archive, else "" */
+        char content_id[65];    /* over the entries of the archive; "" when there is none */
         const char *provenance; /* one of provenance_names */
         uint64_t rows;          /* 0 unknown */
 };

@@ -222,7 +222,8 @@ static int inner_error(const struct local_trainer *trainer, const struct table *
         return isfinite(*ret) ? 0 : err_set(e, -EDOM, "predictions are not finite");
 }
 
-int local_choose(const struct table *t, const char *component, struct local_fit *ret, struct err *e)
+int local_choose_class(const struct table *t, const char *component, const char *class, struct local_fit *ret,
+                       struct err *e)
 {
         CLEANUP(folds_done) struct folds folds = { 0 };
         const struct local_trainer *best = NULL;
@@ -230,6 +231,8 @@ int local_choose(const struct table *t, const char *component, struct local_fit 
         int r = folds_by_segment(t->segment, t->n, INNER_FOLDS, 0, &folds, e);
 
         for (size_t i = 0; r == 0 && i < local_trainers_n; i++) {
+                if (class && strcmp(local_trainers[i].class, class) != 0)
+                        continue;
                 r = inner_error(&local_trainers[i], t, component, &folds, &error, e);
                 if (r == -EDOM || r == -EBADMSG) {
                         r = 0;
@@ -245,4 +248,9 @@ int local_choose(const struct table *t, const char *component, struct local_fit 
         if (!best)
                 return err_set(e, -EDOM, "no local trainer fits these rows");
         return local_fit(best, t, ret, e);
+}
+
+int local_choose(const struct table *t, const char *component, struct local_fit *ret, struct err *e)
+{
+        return local_choose_class(t, component, NULL, ret, e);
 }

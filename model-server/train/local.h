@@ -55,3 +55,6 @@ int local_replay(const struct local_fit *fit, const char *component, const struc
 /* The trainer with the least mean error over inner folds of whole segments, and its fit on all of t. What
  * fails to fit is passed over; -EDOM when nothing fits. */
 int local_choose(const struct table *t, const char *component, struct local_fit *ret, struct err *e);
+/* The same among the trainers of one class. */
+int local_choose_class(const struct table *t, const char *component, const char *class, struct local_fit *ret,
+                       struct err *e);

@@ -11,6 +11,7 @@
 
 #include "common/json.h"
 #include "model-server/data/recording.h"
+#include "model-server/learn/fit.h"
 #include "model-server/learn/offline.h"
 
 /* An invented recording: package = 20 + 0.04 cpu + 3 per million pages, two containers, steps of 3 s. */
@@ -244,6 +245,59 @@ static void request_becomes_a_pipeline_of_both_outputs(void **state)
         offline_result_done(&result);
 }
 
+static void every_trainer_gives_a_model_that_loads(void **state)
+{
+        (void)state;
+        for (size_t i = 0; i < fitters_n; i++) {
+                struct offline_result result;
+                struct err e;
+
+                if (train("none", fitters[i].name, false, &result, &e) < 0)
+                        fail_msg("%s: %s", fitters[i].name, e.text);
+                assert_int_equal(result.models, 2);
+                offline_result_done(&result);
+        }
+}
+
+static void each_fit_is_near_the_law_by_its_exported_file(void **state)
+{
+        json_t *recording = json_object();
+        static const struct machine_spec spec = { "acme", 8, 1, 31, 3100 };
+        const char *const columns[] = { "bpf_cpu_time_ms", "bpf_page_cache_hit" };
+        struct dataset data;
+        uint64_t skipped;
+
+        (void)state;
+        record(recording, &(struct shape){ "n1", 1700000000000, 0, 0, 0, 20 });
+        data = extract(recording, &skipped);
+        for (size_t i = 0; i < fitters_n; i++) {
+                const struct fit_input in = { .data = &data,
+                                              .place = { energy_source_find("rapl-sysfs"), 0,
+                                                         (int)(feature_group_find("BPFOnly") -
+                                                               feature_groups),
+                                                         0, fitters[i].name },
+                                              .spec = &spec,
+                                              .min_rows = 10,
+                                              .seed = 1 };
+                struct artifact *a;
+                struct model *model;
+                size_t index[MODEL_FEATURES_MAX];
+                double row[2] = { 1000, 0 }, out[MODEL_COMPONENTS_MAX];
+                struct err e;
+
+                if (fitters[i].fit(&in, &a, &e) < 0 || model_load_archive(a->archive, &model, &e) < 0)
+                        fail_msg("%s: %s", fitters[i].name, e.text);
+                assert_int_equal(model_bind(model, columns, 2, index, &e), 0);
+                model_predict(model, index, row, 2, 1, out);
+                if (fabs(out[0] - 60) > 6 || !(artifact_mae(a) < 6))
+                        fail_msg("%s: %g W instead of 60, mae %g", fitters[i].name, out[0], artifact_mae(a));
+                model_free(model);
+                artifact_free(a);
+        }
+        dataset_done(&data);
+        json_decref(recording);
+}
+
 static void same_request_gives_the_same_bytes(void **state)
 {
         struct offline_result a, b;
@@ -331,6 +385,8 @@ int main(void)
                 cmocka_unit_test(nodes_have_clocks_of_their_own_and_are_not_added_up),
                 cmocka_unit_test(min_isolator_takes_each_nodes_own_idle_power),
                 cmocka_unit_test(request_becomes_a_pipeline_of_both_outputs),
+                cmocka_unit_test(every_trainer_gives_a_model_that_loads),
+                cmocka_unit_test(each_fit_is_near_the_law_by_its_exported_file),
                 cmocka_unit_test(same_request_gives_the_same_bytes),
                 cmocka_unit_test(profile_without_background_left_trains_no_dynamic_power),
                 cmocka_unit_test(bad_requests_are_refused_in_words),

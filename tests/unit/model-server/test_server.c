@@ -12,7 +12,7 @@
 
 struct fixture {
         char dir[64], database[96], models[96];
-        char *accepted[1];
+        char *accepted[1], *trainers[1];
         struct options options;
         struct server server;
         struct err e;
@@ -33,6 +33,7 @@ static int setup(void **state)
         (void)snprintf(f->database, sizeof(f->database), "%s/server.db", f->dir);
         (void)snprintf(f->models, sizeof(f->models), "%s/pipelines", f->dir);
         f->accepted[0] = (char *)(uintptr_t) "simulated";
+        f->trainers[0] = (char *)(uintptr_t) "SGDRegressorTrainer";
         f->options = (struct options){ .token_file = (char *)(uintptr_t) "",
                                        .database_path = f->database,
                                        .models_path = f->models,
@@ -40,6 +41,7 @@ static int setup(void **state)
                                        .provenance = { f->accepted, 1 },
                                        .min_rows = 15,
                                        .max_rows = 1000,
+                                       .trainers = { f->trainers, 1 },
                                        .trial_rows = 15,
                                        .node_share = 0.5,
                                        .forgetting = 0.999,
