@@ -148,15 +148,15 @@ _Static_assert(ARRAY_SIZE(pickle_classes) <= PICKLE_CLASSES_MAX, "the reader's m
 
 static bool same(const char *allowed, const char *s, size_t size)
 {
-        return strlen(allowed) == size && !memcmp(allowed, s, size);
+        return size > 0 && *allowed == *s && strlen(allowed) == size && !memcmp(allowed, s, size);
 }
 
 const struct pickle_class *pickle_class_find(const char *module, size_t module_size, const char *name,
                                              size_t name_size)
 {
         for (size_t i = 0; i < pickle_classes_n; i++)
-                if (same(pickle_classes[i].module, module, module_size) &&
-                    same(pickle_classes[i].name, name, name_size))
+                if (same(pickle_classes[i].name, name, name_size) &&
+                    same(pickle_classes[i].module, module, module_size))
                         return &pickle_classes[i];
         return NULL;
 }

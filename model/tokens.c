@@ -71,11 +71,30 @@ static int read_text(struct tokens *t, struct err *e)
         return 0;
 }
 
+/* Nearly all numbers of a tree are small integers; these need no strtod(). */
+static bool read_integer(struct tokens *t)
+{
+        size_t pos = t->pos, digits = 0;
+        bool minus = t->data[pos] == '-';
+        int v = 0;
+
+        for (pos += minus; pos < t->size && t->data[pos] >= '0' && t->data[pos] <= '9' && digits < 9;
+             digits++)
+                v = 10 * v + (t->data[pos++] - '0');
+        if (digits == 0 || pos == t->size || strchr("+-.0123456789eE", t->data[pos]))
+                return false;
+        t->pos = pos;
+        t->number = minus ? -(double)v : (double)v;
+        return true;
+}
+
 static int read_number(struct tokens *t, struct err *e)
 {
         char text[64];
         size_t n = 0;
 
+        if (read_integer(t))
+                return TOKEN_NUMBER;
         while (t->pos < t->size && n < sizeof(text) - 1 && t->data[t->pos] &&
                strchr("+-.0123456789eE", t->data[t->pos]))
                 text[n++] = (char)t->data[t->pos++];

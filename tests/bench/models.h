@@ -97,7 +97,12 @@ static inline void made_boosting(struct buf *b, double watts, bool flat, uint32_
                 put_int(b, n);
                 put_text(b, "nodes");
                 put_reconstructed(b, n);
-                put_node_dtype(b);
+                if (t == 0) { /* one type for all, as Python's memo has it */
+                        put_node_dtype(b);
+                        PUT(b, "q\0");
+                } else {
+                        PUT(b, "h\0");
+                }
                 PUT(b, "\x89"
                        "B");
                 for (int i = 0; i < 4; i++)
