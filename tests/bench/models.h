@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Models like those that Kepler publishes, made here: four components (or platform), two features, 100 trees,
- * 150 rows, 100 support vectors. For benchmarks and load tests. */
+ * 150 rows, 100 support vectors; trees of core and uncore are single leaves, as in every published model,
+ * since nobody measures these two. For benchmarks and load tests. */
 #pragma once
 
 #include <math.h>
@@ -68,7 +69,7 @@ static inline int made_tree(struct made_node *nodes, int n, int levels, double k
 }
 
 /* Trees of three levels that add nothing to `watts`, or something when `flat` is not asked for. */
-static inline void made_boosting(struct buf *b, double watts, bool flat, uint32_t *state)
+static inline void made_boosting(struct buf *b, double watts, bool flat, int levels, uint32_t *state)
 {
         put_begin(b);
         put_object(b, "sklearn.ensemble._gb", "GradientBoostingRegressor");
@@ -85,7 +86,7 @@ static inline void made_boosting(struct buf *b, double watts, bool flat, uint32_
         for (int t = 0; t < MADE_TREES; t++) {
                 struct made_node nodes[16];
                 double values[16] = { 0 };
-                int n = made_tree(nodes, 0, 3, 1, state);
+                int n = made_tree(nodes, 0, levels, 1, state);
 
                 for (int i = 0; i < n; i++)
                         values[i] = flat ? 0 : nodes[i].threshold;
@@ -183,7 +184,7 @@ static inline void made_xgboost_column(struct buf *b, const char *name, const st
 }
 
 /* Trees of up to six levels, about 45 nodes each. */
-static inline void made_xgboost(struct buf *b, double watts, uint32_t *state)
+static inline void made_xgboost(struct buf *b, double watts, int levels, uint32_t *state)
 {
         static const char *const columns[] = { "left_children", "right_children", "split_indices",
                                                "split_conditions", "default_left" };
@@ -197,7 +198,7 @@ static inline void made_xgboost(struct buf *b, double watts, uint32_t *state)
                 watts);
         for (int t = 0; t < MADE_TREES; t++) {
                 struct made_node nodes[128];
-                int n = made_tree(nodes, 0, 6, 0.85, state);
+                int n = made_tree(nodes, 0, levels, 0.85, state);
 
                 (void)buf_puts(b, t > 0 ? ", {" : "{");
                 for (int c = 0; c < 5; c++)
@@ -207,16 +208,17 @@ static inline void made_xgboost(struct buf *b, double watts, uint32_t *state)
         (void)buf_puts(b, "]}}}, \"version\": [2, 1, 1]}");
 }
 
-static inline void made_part(struct buf *b, enum made_kind kind, double watts, bool flat, uint32_t *state)
+static inline void made_part(struct buf *b, enum made_kind kind, double watts, bool flat, bool measured,
+                             uint32_t *state)
 {
         const double coefficients[2] = { watts, watts / 10 };
 
         switch (kind) {
         case MADE_GBR:
-                made_boosting(b, watts, flat, state);
+                made_boosting(b, watts, flat, measured ? 3 : 0, state);
                 break;
         case MADE_XGB:
-                made_xgboost(b, watts, state);
+                made_xgboost(b, watts, measured ? 6 : 0, state);
                 break;
         case MADE_KNN:
                 made_neighbours(b, watts, state);
@@ -261,7 +263,8 @@ static inline void made_model(struct made *m, enum made_kind kind, const char *o
                                  "%s\"%s\": {\"model_file\": \"%s%s\", \"features\": [\"bpf_cpu_time_ms\", "
                                  "\"bpf_page_cache_hit\"], \"fe_files\": [\"scaler.pkl\"]}",
                                  c == first ? "{" : ", ", components[c], components[c], extension);
-                made_part(made_add(m, components[c], extension), kind, number, flat, &state);
+                made_part(made_add(m, components[c], extension), kind, number, flat,
+                          flat || (c != 1 && c != 2), &state);
         }
         if (buf_puts(map, "}") < 0)
                 abort();
