@@ -119,8 +119,9 @@ void pods_write(const json_t *list, struct buf *out)
         const json_t *pod;
         size_t i;
 
-        json_array_foreach (json_object_get(list, "items"), i, pod)
+        json_array_foreach (json_object_get(list, "items"), i, pod) {
                 write_pod(pod, out);
+        }
 }
 
 static int read_list(const struct pods *p, const struct http_response *response, struct buf *out,

@@ -33,27 +33,29 @@ echo 262143328850 >"$zone/max_energy_range_uj"
 put() { # FILE TEXT: as a kernel's file, never half written
         printf '%s\n' "$2" >"$1.new" && mv "$1.new" "$1"
 }
-play() { # one more step of everything's counters
-        local i
-
-        for i in "${!groups[@]}"; do
-                put "$proc/$((100 + i))/schedstat" "$(($1 * 1000000 * (i + 1))) 0 1"
-        done
-        put "$zone/energy_uj" $(($1 * 1000000))
-}
 for i in "${!groups[@]}"; do
         mkdir -p "$cg${groups[i]}" "$proc/$((100 + i))"
         echo "$((100 + i)) (p) S 1 1 1 0 -1 4194304 0 0 0 0 1 0 0 0 20 0 1 0 5 0 0 0 0" >"$proc/$((100 + i))/stat"
         echo "0::${groups[i]}" >"$proc/$((100 + i))/cgroup"
 done
-play 1
-run_machine() {
-        local n=1
-
-        while sleep 0.05; do play $((n += 1)); done
-}
-run_machine &
-STARTED+=($!)
+# Everything's counters go on, five steps a second; files are as a kernel's, never half written.
+cat >"$dir/machine.py" <<'END'
+import os, sys, time
+proc, zone, n = sys.argv[1], sys.argv[2], int(sys.argv[3])
+def put(path, text):
+    with open(path + ".new", "w") as f:
+        f.write(text)
+    os.rename(path + ".new", path)
+step = 0
+while True:
+    step += 1
+    for i in range(n):
+        put(f"{proc}/{100 + i}/schedstat", f"{step * 4000000 * (i + 1)} 0 1\n")
+    put(zone + "/energy_uj", f"{step * 4000000}\n")
+    time.sleep(0.2)
+END
+start "$dir/machine.log" python3 "$dir/machine.py" "$proc" "$zone" ${#groups[@]}
+wait_for 60 test -f "$zone/energy_uj"
 
 # ---- the helper alone ----
 pods1='{"uid": "'$uid1'", "name": "web-0", "namespace": "shop", "containers": {"nginx": "'$(id 1)'"}}'

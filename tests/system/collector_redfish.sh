@@ -15,7 +15,7 @@ state() {
 
 state '{"watts": 312.5}'
 start "$dir/port" python3 "$(dirname "$0")/redfish_server.py" "$data/server.pem" "$dir/state"
-if ! wait_for 10 test -s "$dir/port"; then
+if ! wait_for 60 test -s "$dir/port"; then
         not_ok "the test server starts" "$(cat "$dir/port")"
         exit 0
 fi
