@@ -23,19 +23,21 @@ sources   = $(filter-out %/main.c,$(foreach d,$(call dirs,$1),$(wildcard $d/*.c)
 objects   = $(patsubst %.c,$(B)/%.o,$(call sources,$1))
 MIGRATED := $(sort $(foreach f,$(wildcard schema/*.sql),$(firstword $(subst ., ,$(notdir $f)))))
 BPF      := $(patsubst bpf/%.bpf.c,%,$(wildcard bpf/*.bpf.c))
-GEN      := $(MIGRATED:%=$(B)/gen/%_sql.h) $(BPF:%=$(B)/gen/%.skel.h)
+PROTO    := $(patsubst schema/%.proto,%,$(wildcard schema/*.proto))
+GEN      := $(MIGRATED:%=$(B)/gen/%_sql.h) $(BPF:%=$(B)/gen/%.skel.h) $(PROTO:%=$(B)/gen/%.pb-c.h)
 LIB      := $(B)/lib/libwattloop.a
 
 # Debian packages: what the build needs, then what the tests and lint need.
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
 	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev libmicrohttpd-dev liblapacke-dev libxgboost-dev \
-	libcmocka-dev sqlite3 curl jq python3 procps util-linux
+	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq python3 procps util-linux
 PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign
 
 # Libraries by program; nothing is linked that the program does not use.
 PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
 PC_collector      := jansson yaml-0.1 sqlite3 libsodium libbpf libmicrohttpd
-PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
+PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium libdeflate libprotobuf-c
+LIBS_trainer-client := -lsnappy
 PC_model-server   := jansson yaml-0.1 sqlite3 libcurl zlib libsodium libmicrohttpd libarchive lapacke xgboost
 PC_updater        := jansson yaml-0.1 libcurl libsodium libarchive
 PC_estimator      := jansson yaml-0.1 libsodium libarchive
@@ -44,7 +46,7 @@ PC_collector/redfish := jansson yaml-0.1 libcurl libsodium
 PC_collector/kubelet := jansson yaml-0.1 libcurl libsodium
 PC_config         := jansson yaml-0.1
 PC_schema         := jansson libsodium
-pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) -lm -pthread
+pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) $(LIBS_$1) -lm -pthread
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \
 	$(if $(WERROR),-Werror)
@@ -81,6 +83,16 @@ $(B)/gen/%_sql.h: $(wildcard schema/*.sql) schema/embed.awk
 	$(call say,SQL,$@)
 	@mkdir -p $(@D)
 	$(Q)awk -v name=$* -f schema/embed.awk $(sort $(wildcard schema/$*.*.sql)) >$@
+
+# schema/NAME.proto becomes gen/NAME.pb-c.[ch]; its object goes into the library of the program that speaks it
+$(B)/gen/%.pb-c.h: schema/%.proto | have-build
+	$(call say,PROTO,$<)
+	@mkdir -p $(@D)
+	$(Q)protoc-c -Ischema --c_out=$(@D) $<
+$(B)/gen/%.pb-c.o: $(B)/gen/%.pb-c.h $(B)/flags
+	$(call say,CC,$(@:.o=.c))
+	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -c $(@:.o=.c) -o $@
+$(B)/lib/trainer-client.a: $(B)/gen/remote_write.pb-c.o
 
 COMPILE_BPF = $(CLANG) -target bpf -O2 -g -Wall -Werror -I. -I/usr/include/$(shell uname -m)-linux-gnu -MMD -MP \
 	-D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))

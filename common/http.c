@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include "common/num.h"
 
 #define HTTP_MAX_HEADERS ((size_t)64 << 10) /* bytes of response headers */
 #define HTTP_LOW_SPEED   32L                /* a peer below this many bytes a second ... */
@@ -192,11 +193,19 @@ static void set_limits(CURL *curl, const struct http_request *request, size_t ma
         curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
         curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, HTTP_CONNECT_MS);
         curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, HTTP_LOW_SPEED);
+        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, request->slow_answer ? 0L : HTTP_LOW_SPEED);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, HTTP_LOW_SPEED_S);
         curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, request->insecure ? 0L : 1L);
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, request->insecure ? 0L : 2L);
+        if (request->client_cert)
+                curl_easy_setopt(curl, CURLOPT_SSLCERT, request->client_cert);
+        if (request->client_key)
+                curl_easy_setopt(curl, CURLOPT_SSLKEY, request->client_key);
+        if (request->proxy)
+                curl_easy_setopt(curl, CURLOPT_PROXY, request->proxy);
+        if (request->userpwd)
+                curl_easy_setopt(curl, CURLOPT_USERPWD, request->userpwd);
         if (request->ca_file) /* beside the system's directory of anchors */
                 curl_easy_setopt(curl, CURLOPT_CAINFO, request->ca_file);
 }
@@ -228,6 +237,17 @@ static int connect_errno(CURL *curl)
         default:
                 return -ECONNREFUSED;
         }
+}
+
+uint64_t http_retry_after_ms(const char *retry_after, int64_t now_ms)
+{
+        uint64_t seconds;
+        time_t date;
+
+        if (num_parse_u64(retry_after, &seconds) == 0)
+                return seconds < UINT64_MAX / 1000 ? seconds * 1000 : UINT64_MAX;
+        date = *retry_after ? curl_getdate(retry_after, NULL) : -1;
+        return date > 0 && (int64_t)date > now_ms / 1000 ? (uint64_t)((int64_t)date * 1000 - now_ms) : 0;
 }
 
 static int to_errno(CURL *curl, CURLcode code, const struct exchange *x)
@@ -298,7 +318,7 @@ int http_exchange(struct http *http, const struct http_request *request, struct 
         set_method(http->curl, request);
         curl_easy_setopt(http->curl, CURLOPT_URL, request->url);
         curl_easy_setopt(http->curl, CURLOPT_USERAGENT, http->user_agent);
-        curl_easy_setopt(http->curl, CURLOPT_NOPROXY, http->no_proxy);
+        curl_easy_setopt(http->curl, CURLOPT_NOPROXY, request->proxy ? "" : http->no_proxy);
         curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, on_body);
         curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &x);
         curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, on_header);

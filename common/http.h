@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include "common/buf.h"
 #include "common/err.h"
 
@@ -18,6 +19,12 @@ struct http_request {
         size_t max_response; /* bytes of body; 0: HTTP_RESPONSE_MAX */
         const char *ca_file; /* extra trust anchor; NULL: the system's */
         bool insecure;       /* takes any certificate: only where the user said so */
+        /* NULL: none, and the environment's proxy (http_proxy, https_proxy, no_proxy) */
+        const char *client_cert, *client_key; /* PEM files; without a key file the certificate's holds it */
+        const char *proxy;                    /* URL */
+        bool slow_answer; /* the peer may be silent for as long as timeout_ms, without being taken for stuck
+                           */
+        const char *userpwd; /* "user:password" for basic authentication */
 };
 
 #define HTTP_TIMEOUT_MS   30000L
@@ -45,3 +52,6 @@ CLEANUP_DEFINE(struct http *, http_free);
 int http_exchange(struct http *http, const struct http_request *request, struct http_response *ret,
                   struct err *e);
 void http_response_done(struct http_response *response);
+
+/* What a Retry-After asks for, in ms from now (wall clock): seconds or a date. 0: nothing, or no sense. */
+uint64_t http_retry_after_ms(const char *retry_after, int64_t now_ms);

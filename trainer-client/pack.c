@@ -11,10 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "common/json.h"
-#include "common/num.h"
 
-#define PACK_LABELS_MAX 16
-#define PACK_TEXT_MAX   ((size_t)64 << 20) /* bytes of one series' values or time stamps */
+#define PACK_METRIC_MAX ((size_t)64 << 20) /* bytes of all label sets of a batch */
 #define BATCH_VERSION   "1"
 #define JOB             "wattloop"
 
@@ -89,146 +87,120 @@ static enum start start_of(const struct pack_batch *b, size_t i)
         return START_CONTIGUOUS;
 }
 
-/* ---- lines ---- */
+/* ---- series ---- */
 
-struct label {
-        const char *name, *value; /* value NULL: unknown, the label is left out */
+enum what {
+        WHAT_USAGE,    /* a: entity, b: feature */
+        WHAT_POWER,    /* a: sensor, b: idle */
+        WHAT_INFO,     /* - */
+        WHAT_IDENTITY, /* a: interval whose way of measuring it names */
+        WHAT_MEASURED, /* - */
 };
 
-/* One series being written. */
-struct series {
-        struct buf metric, values, timestamps;
-        size_t samples;
+/* A series that the batch may have: its name first, its samples when its turn comes. */
+struct plan {
+        enum what what;
+        size_t a, b;
+        size_t metric, metric_size; /* in packing.metrics */
+        struct pack_label label[PACK_LABELS_MAX];
+        size_t n_labels;
+        const char *text; /* packing.metrics.data + metric, once it stands still */
 };
 
-struct lines {
+struct packing {
         const struct pack_batch *batch;
-        struct line {
-                char *text;        /* owned */
-                size_t metric_end; /* text[0, metric_end) is what lines are sorted by */
-        } * line;
+        struct plan *plan; /* owned */
         size_t n, cap;
-        size_t samples;
-        char *cores, *chips, *memory, *frequency; /* owned; texts of the node's spec */
+        struct buf metrics;
+        const struct pack_usage **rows;                       /* owned; by entity, then interval */
+        size_t *rows_end;                                     /* owned; of entity i in rows */
+        char cores[16], chips[16], memory[16], frequency[16]; /* the node's spec; "" unknown */
+        char (*name)[METRIC_NAME_MAX]; /* owned; of the features, then of the sensors */
+        struct pack_sample *samples;   /* owned; of the series whose turn it is */
+        size_t n_samples;
 };
-
-static void series_init(struct series *s)
-{
-        buf_init(&s->metric, PACK_TEXT_MAX);
-        buf_init(&s->values, PACK_TEXT_MAX);
-        buf_init(&s->timestamps, PACK_TEXT_MAX);
-        s->samples = 0;
-}
-
-static void series_done(struct series *s)
-{
-        buf_done(&s->metric);
-        buf_done(&s->values);
-        buf_done(&s->timestamps);
-}
 
 static int by_label_name(const void *a, const void *b)
 {
-        return strcmp(((const struct label *)a)->name, ((const struct label *)b)->name);
+        return strcmp(((const struct pack_label *)a)->name, ((const struct pack_label *)b)->name);
 }
 
-/* Give the series its label set: these labels and the node's, sorted ("__name__" comes first by itself). */
-static void series_name(struct series *s, const struct pack_node *node, const char *name,
-                        const struct label *labels)
+/* The label set as JSON: these labels and the node's, sorted ("__name__" comes first by itself). */
+static void plan_name(struct packing *p, struct plan *plan, const char *name, const struct pack_label *labels)
 {
-        struct label all[PACK_LABELS_MAX] = {
+        const struct pack_node *node = &p->batch->node;
+        struct pack_label all[PACK_LABELS_MAX] = {
                 { "__name__", name }, { "epoch", node->epoch },     { "instance", node->node_name },
                 { "job", JOB },       { "node_id", node->node_id },
         };
         size_t n = 5;
 
         for (; labels && labels->name && n < PACK_LABELS_MAX; labels++)
-                all[n++] = *labels;
+                if (labels->value)
+                        all[n++] = *labels;
         qsort(all, n, sizeof(all[0]), by_label_name);
+        memcpy(plan->label, all, sizeof(all));
+        plan->n_labels = n;
 
-        (void)buf_puts(&s->metric, "{"); /* failure is sticky in the buffer */
+        plan->metric = p->metrics.size;
+        (void)buf_puts(&p->metrics, "{"); /* failure is sticky in the buffer */
         for (size_t i = 0; i < n; i++) {
-                if (!all[i].value)
-                        continue;
-                (void)buf_puts(&s->metric, i > 0 ? "," : "");
-                (void)json_write_string(&s->metric, all[i].name);
-                (void)buf_puts(&s->metric, ":");
-                (void)json_write_string(&s->metric, all[i].value);
+                (void)buf_puts(&p->metrics, i > 0 ? "," : "");
+                (void)json_write_string(&p->metrics, all[i].name);
+                (void)buf_puts(&p->metrics, ":");
+                (void)json_write_string(&p->metrics, all[i].value);
         }
-        (void)buf_puts(&s->metric, "}");
+        (void)buf_puts(&p->metrics, "}");
+        plan->metric_size = p->metrics.size - plan->metric;
 }
 
-static void series_add(struct series *s, int64_t ts_ms, double value)
+static int add_plan(struct packing *p, enum what what, size_t a, size_t b, const char *name,
+                    const struct pack_label *labels)
 {
-        char text[NUM_TEXT_MAX];
+        struct plan *longer;
 
-        (void)num_format_double(text, value);
-        (void)buf_printf(&s->values, "%s%s", s->samples > 0 ? "," : "", text);
-        (void)buf_printf(&s->timestamps, "%s%lld", s->samples > 0 ? "," : "", (long long)ts_ms);
-        s->samples++;
-}
-
-/* Store the series as a line, unless it is empty. */
-static int lines_add(struct lines *l, const struct series *s)
-{
-        struct line *longer, *line;
-        int n;
-
-        if (s->samples == 0)
-                return 0;
-        if (s->metric.failed || s->values.failed || s->timestamps.failed)
-                return s->metric.failed   ? s->metric.failed
-                       : s->values.failed ? s->values.failed
-                                          : s->timestamps.failed;
-        if (l->n == l->cap) {
-                longer = reallocarray(l->line, l->cap ? 2 * l->cap : 64, sizeof(*longer));
+        if (p->n == p->cap) {
+                longer = reallocarray(p->plan, p->cap ? 2 * p->cap : 64, sizeof(*longer));
                 if (!longer)
                         return -ENOMEM;
-                l->line = longer;
-                l->cap = l->cap ? 2 * l->cap : 64;
+                p->plan = longer;
+                p->cap = p->cap ? 2 * p->cap : 64;
         }
-        line = &l->line[l->n];
-        n = asprintf(&line->text, "{\"metric\":%s,\"values\":[%s],\"timestamps\":[%s]}\n", s->metric.data,
-                     s->values.data, s->timestamps.data);
-        if (n < 0)
-                return -ENOMEM;
-        line->metric_end = strlen("{\"metric\":") + s->metric.size;
-        l->n++;
-        l->samples += s->samples;
-        return 0;
+        p->plan[p->n] = (struct plan){ .what = what, .a = a, .b = b };
+        plan_name(p, &p->plan[p->n++], name, labels);
+        return p->metrics.failed;
 }
 
 static int by_metric(const void *a, const void *b)
 {
-        const struct line *x = a, *y = b;
-        size_t n = x->metric_end < y->metric_end ? x->metric_end : y->metric_end;
+        const struct plan *x = a, *y = b;
+        size_t n = x->metric_size < y->metric_size ? x->metric_size : y->metric_size;
         int r = memcmp(x->text, y->text, n);
 
-        return r != 0 ? r : (x->metric_end > y->metric_end) - (x->metric_end < y->metric_end);
+        return r != 0 ? r : (x->metric_size > y->metric_size) - (x->metric_size < y->metric_size);
+}
+
+/* At most two samples an interval, so the array is large enough from the beginning. */
+static void add_sample(struct packing *p, int64_t ts_ms, int64_t total)
+{
+        p->samples[p->n_samples++] = (struct pack_sample){ ts_ms, total };
 }
 
 /* ---- containers ---- */
 
-/* 1e-6 is no double, 1e6 is: dividing gives the nearest and so the shortest number. */
-static double wire_value(enum feature_id f, int64_t total)
-{
-        double scale = features[f].wire_scale;
-
-        return scale < 1 ? (double)total / (1 / scale) : (double)total * scale;
-}
-
 /* The sample at an interval's start, if the series has one. `before` is the entity's row in the interval
  * before, NULL when it has none; `is_new`: it never had one. */
-static void add_usage_start(struct series *s, const struct pack_batch *b, const struct pack_usage *row,
-                            const struct pack_usage *before, bool is_new, enum feature_id f)
+static void add_usage_start(struct packing *p, const struct pack_usage *row, const struct pack_usage *before,
+                            bool is_new, size_t f)
 {
+        const struct pack_batch *b = p->batch;
         enum start start = start_of(b, row->interval);
         int64_t start_ms = b->intervals[row->interval].start_ms;
 
         if (start == START_EPOCH || is_new)
-                series_add(s, start_ms, 0);
+                add_sample(p, start_ms, 0);
         else if (start == START_AFTER_GAP && before && before->has[f])
-                series_add(s, start_ms, wire_value(f, before->value[f]));
+                add_sample(p, start_ms, before->value[f]);
 }
 
 /* Did the entity appear in this row, its first in the batch? When retention removed what came before the
@@ -239,10 +211,12 @@ static bool is_new_in(const struct pack_batch *b, const struct pack_usage *row)
                (b->has_previous || is_first_of_epoch(&b->intervals[0]));
 }
 
-/* rows: this entity's, by interval. */
-static void add_usage(struct series *s, const struct pack_batch *b, const struct pack_usage *const *rows,
-                      size_t n, enum feature_id f)
+static void fill_usage(struct packing *p, size_t entity, size_t f)
 {
+        const struct pack_batch *b = p->batch;
+        const struct pack_usage *const *rows = p->rows + (entity > 0 ? p->rows_end[entity - 1] : 0);
+        size_t n = p->rows_end[entity] - (entity > 0 ? p->rows_end[entity - 1] : 0);
+
         for (size_t i = 0; i < n; i++) {
                 const struct pack_usage *row = rows[i], *before = NULL;
                 bool is_new = i == 0 && is_new_in(b, row);
@@ -251,74 +225,64 @@ static void add_usage(struct series *s, const struct pack_batch *b, const struct
                         continue;
                 if (i > 0 && rows[i - 1]->interval + 1 == row->interval)
                         before = rows[i - 1];
-                add_usage_start(s, b, row, before, is_new, f);
-                series_add(s, b->intervals[row->interval].end_ms, wire_value(f, row->value[f]));
+                add_usage_start(p, row, before, is_new, f);
+                add_sample(p, b->intervals[row->interval].end_ms, row->value[f]);
         }
-}
-
-static int add_entity(struct lines *l, size_t entity, const struct pack_usage *const *rows, size_t n)
-{
-        const struct pack_entity *c = &l->batch->entities[entity];
-        const struct label labels[] = {
-                { "container_id", c->key },
-                { "container_name", c->container_name },
-                { "container_namespace", c->container_namespace },
-                { "pod_name", c->pod_name },
-                { "source", "bpf" },
-                { NULL, NULL },
-        };
-        int r = 0;
-
-        for (int f = 0; f < FEATURE_N && r == 0; f++) {
-                char name[METRIC_NAME_MAX];
-                struct series s;
-
-                series_init(&s);
-                r = metric_container_feature(name, features[f].name);
-                if (r >= 0) {
-                        add_usage(&s, l->batch, rows, n, (enum feature_id)f);
-                        series_name(&s, &l->batch->node, name, labels);
-                        r = lines_add(l, &s);
-                }
-                series_done(&s);
-        }
-        return r;
 }
 
 /* Rows come ordered by interval; a series needs them by entity. */
-static int add_entities(struct lines *l)
+static int sort_rows(struct packing *p)
 {
-        const struct pack_batch *b = l->batch;
-        CLEANUP(freep) const struct pack_usage **rows = calloc(b->n_usage + 1, sizeof(*rows));
-        CLEANUP(freep) size_t *end = calloc(b->n_entities + 1, sizeof(*end));
-        size_t start = 0;
-        int r = 0;
+        const struct pack_batch *b = p->batch;
 
-        if (!rows || !end)
+        p->rows = calloc(b->n_usage + 1, sizeof(struct pack_usage *));
+        p->rows_end = calloc(b->n_entities + 1, sizeof(*p->rows_end));
+        if (!p->rows || !p->rows_end)
                 return -ENOMEM;
         for (size_t i = 0; i < b->n_usage; i++)
-                end[b->usage[i].entity + 1]++;
+                p->rows_end[b->usage[i].entity + 1]++;
         for (size_t i = 0; i < b->n_entities; i++)
-                end[i + 1] += end[i]; /* end[i] is now where entity i's rows begin ... */
+                p->rows_end[i + 1] += p->rows_end[i]; /* now where entity i's rows begin ... */
         for (size_t i = 0; i < b->n_usage; i++)
-                rows[end[b->usage[i].entity]++] =
+                p->rows[p->rows_end[b->usage[i].entity]++] =
                         &b->usage[i]; /* ... and where they end once all are placed */
-        for (size_t i = 0; i < b->n_entities && r == 0; i++) {
-                r = add_entity(l, i, rows + start, end[i] - start);
-                start = end[i];
+        return 0;
+}
+
+static int plan_entities(struct packing *p)
+{
+        const struct pack_batch *b = p->batch;
+        int r = 0;
+
+        for (int f = 0; f < FEATURE_N && r >= 0; f++)
+                r = metric_container_feature(p->name[f], features[f].name);
+        for (size_t i = 0; i < b->n_entities && r >= 0; i++) {
+                const struct pack_entity *c = &b->entities[i];
+                const struct pack_label labels[] = {
+                        { "container_id", c->key },
+                        { "container_name", c->container_name },
+                        { "container_namespace", c->container_namespace },
+                        { "pod_name", c->pod_name },
+                        { "source", "bpf" },
+                        { NULL, NULL },
+                };
+
+                for (size_t f = 0; f < FEATURE_N && r >= 0 && c->is_container; f++)
+                        r = add_plan(p, WHAT_USAGE, i, f, p->name[f], labels);
         }
-        return r;
+        return r < 0 ? r : 0;
 }
 
 /* ---- power ---- */
 
-static double joules(const struct pack_power *p, bool idle)
+static int64_t microjoules(const struct pack_power *p, bool idle)
 {
-        return (double)(idle ? p->idle_uj : p->energy_uj - p->idle_uj) / 1e6;
+        return idle ? p->idle_uj : p->energy_uj - p->idle_uj;
 }
 
-static void add_power(struct series *s, const struct pack_batch *b, size_t sensor, bool idle)
+static void fill_power(struct packing *p, size_t sensor, bool idle)
 {
+        const struct pack_batch *b = p->batch;
         const struct pack_power *before = NULL;
 
         for (size_t i = 0; i < b->n_power; i++) {
@@ -333,37 +297,36 @@ static void add_power(struct series *s, const struct pack_batch *b, size_t senso
                         before = NULL;
                 if (row->interval >= pack_batch_first(b)) {
                         if (start == START_EPOCH)
-                                series_add(s, interval->start_ms, 0);
+                                add_sample(p, interval->start_ms, 0);
                         else if (start == START_AFTER_GAP && before)
-                                series_add(s, interval->start_ms, joules(before, idle));
-                        series_add(s, interval->end_ms, joules(row, idle));
+                                add_sample(p, interval->start_ms, microjoules(before, idle));
+                        add_sample(p, interval->end_ms, microjoules(row, idle));
                 }
                 before = row;
         }
 }
 
-static int add_sensor(struct lines *l, size_t sensor, bool idle)
+static int plan_sensors(struct packing *p)
 {
-        const struct pack_sensor *p = &l->batch->sensors[sensor];
-        const struct label labels[] = {
-                { "mode", idle ? "idle" : "dynamic" },
-                { "package", p->unit },
-                { "source", wire_source(p->source, p->provenance) },
-                { NULL, NULL },
-        };
-        char name[METRIC_NAME_MAX];
-        struct series s;
-        int r;
+        const struct pack_batch *b = p->batch;
+        int r = 0;
 
-        r = metric_node_energy(name, p->component);
-        if (r < 0)
-                return r;
-        series_init(&s);
-        add_power(&s, l->batch, sensor, idle);
-        series_name(&s, &l->batch->node, name, labels);
-        r = lines_add(l, &s);
-        series_done(&s);
-        return r;
+        for (size_t i = 0; i < 2 * b->n_sensors && r >= 0; i++) {
+                const struct pack_sensor *sensor = &b->sensors[i / 2];
+                bool idle = i % 2;
+                char *name = p->name[FEATURE_N + i / 2];
+                const struct pack_label labels[] = {
+                        { "mode", idle ? "idle" : "dynamic" },
+                        { "package", sensor->unit },
+                        { "source", wire_source(sensor->source, sensor->provenance) },
+                        { NULL, NULL },
+                };
+
+                r = metric_node_energy(name, sensor->component);
+                if (r >= 0)
+                        r = add_plan(p, WHAT_POWER, i / 2, idle, name, labels);
+        }
+        return r < 0 ? r : 0;
 }
 
 /* ---- the node ---- */
@@ -388,8 +351,10 @@ static const char *power_source(const struct pack_batch *b, const char *energy_s
 }
 
 /* A constant 1 at each interval for which `like` (NULL: any) has the same definition and feature source. */
-static void add_constant(struct series *s, const struct pack_batch *b, const struct pack_interval *like)
+static void fill_constant(struct packing *p, const struct pack_interval *like)
 {
+        const struct pack_batch *b = p->batch;
+
         for (size_t i = pack_batch_first(b); i < b->n_intervals; i++) {
                 const struct pack_interval *interval = &b->intervals[i];
 
@@ -397,159 +362,196 @@ static void add_constant(struct series *s, const struct pack_batch *b, const str
                              strcmp(like->feature_source, interval->feature_source) != 0))
                         continue;
                 if (start_of(b, i) != START_CONTIGUOUS)
-                        series_add(s, interval->start_ms, 1);
-                series_add(s, interval->end_ms, 1);
+                        add_sample(p, interval->start_ms, 1);
+                add_sample(p, interval->end_ms, 1);
         }
 }
 
-static int add_info(struct lines *l)
+static int plan_info(struct packing *p)
 {
-        const struct label labels[] = {
-                { "components_power_source", power_source(l->batch, "rapl-sysfs") },
-                { "cpu_architecture", l->batch->node.cpu_architecture },
-                { "platform_power_source", power_source(l->batch, "acpi") },
+        const struct pack_label labels[] = {
+                { "components_power_source", power_source(p->batch, "rapl-sysfs") },
+                { "cpu_architecture", p->batch->node.cpu_architecture },
+                { "platform_power_source", power_source(p->batch, "acpi") },
                 { "source", "os" },
                 { NULL, NULL },
         };
-        struct series s;
-        int r;
 
-        series_init(&s);
-        add_constant(&s, l->batch, NULL);
-        series_name(&s, &l->batch->node, "kepler_node_info", labels);
-        r = lines_add(l, &s);
-        series_done(&s);
-        return r;
+        return add_plan(p, WHAT_INFO, 0, 0, "kepler_node_info", labels);
 }
 
-static int add_identity(struct lines *l, const struct pack_interval *like)
+static const char *known(const char *text)
 {
-        const struct pack_node *node = &l->batch->node;
-        const struct label labels[] = {
+        return *text ? text : NULL; /* a label that is NULL is left out */
+}
+
+static int plan_identity(struct packing *p, size_t like)
+{
+        const struct pack_node *node = &p->batch->node;
+        const struct pack_label labels[] = {
                 { "batch_version", BATCH_VERSION },
                 { "boot_id", node->boot_id },
-                { "chips", l->chips },
-                { "cores", l->cores },
-                { "definition", like->definition },
-                { "feature_source", like->feature_source },
-                { "frequency", l->frequency },
-                { "memory", l->memory },
-                { "processor", *node->spec.processor ? node->spec.processor : NULL },
+                { "chips", known(p->chips) },
+                { "cores", known(p->cores) },
+                { "definition", p->batch->intervals[like].definition },
+                { "feature_source", p->batch->intervals[like].feature_source },
+                { "frequency", known(p->frequency) },
+                { "memory", known(p->memory) },
+                { "processor", known(node->spec.processor) },
                 { NULL, NULL },
         };
-        struct series s;
-        int r;
 
-        series_init(&s);
-        add_constant(&s, l->batch, like);
-        series_name(&s, node, "wattloop_node", labels);
-        r = lines_add(l, &s);
-        series_done(&s);
-        return r;
+        return add_plan(p, WHAT_IDENTITY, like, 0, "wattloop_node", labels);
 }
 
 /* One series for each way of measuring that occurs in the batch. */
-static int add_identities(struct lines *l)
+static int plan_identities(struct packing *p)
 {
-        const struct pack_batch *b = l->batch;
+        const struct pack_batch *b = p->batch;
+        size_t first = p->n;
         int r = 0;
 
         for (size_t i = pack_batch_first(b); i < b->n_intervals && r == 0; i++) {
                 bool seen = false;
 
-                for (size_t j = pack_batch_first(b); j < i && !seen; j++)
-                        seen = strcmp(b->intervals[j].definition, b->intervals[i].definition) == 0 &&
-                               strcmp(b->intervals[j].feature_source, b->intervals[i].feature_source) == 0;
+                for (size_t j = first; j < p->n && !seen; j++) {
+                        const struct pack_interval *known_way = &b->intervals[p->plan[j].a];
+
+                        seen = strcmp(known_way->definition, b->intervals[i].definition) == 0 &&
+                               strcmp(known_way->feature_source, b->intervals[i].feature_source) == 0;
+                }
                 if (!seen)
-                        r = add_identity(l, &b->intervals[i]);
+                        r = plan_identity(p, i);
         }
         return r;
 }
 
-static int add_measured(struct lines *l)
+static void fill_measured(struct packing *p)
 {
-        const struct pack_batch *b = l->batch;
-        struct series s;
-        int r;
+        const struct pack_batch *b = p->batch;
 
-        series_init(&s);
         for (size_t i = pack_batch_first(b); i < b->n_intervals; i++) {
                 const struct pack_interval *interval = &b->intervals[i];
 
                 if (start_of(b, i) != START_CONTIGUOUS)
-                        series_add(&s, interval->start_ms,
-                                   (double)(interval->measured_ns - interval->duration_ns) / 1e9);
-                series_add(&s, interval->end_ms, (double)interval->measured_ns / 1e9);
+                        add_sample(p, interval->start_ms, interval->measured_ns - interval->duration_ns);
+                add_sample(p, interval->end_ms, interval->measured_ns);
         }
-        series_name(&s, &b->node, "wattloop_node_measured_seconds_total", NULL);
-        r = lines_add(l, &s);
-        series_done(&s);
-        return r;
 }
 
 /* ---- all of it ---- */
 
-/* NULL for what is unknown, which leaves the label out. */
-static int format_spec(struct lines *l)
+static void format_spec(struct packing *p)
 {
-        const struct machine_spec *spec = &l->batch->node.spec;
+        const struct machine_spec *spec = &p->batch->node.spec;
         const struct {
                 int value;
-                char **text;
+                char *text;
         } numbers[] = {
-                { spec->cores, &l->cores },
-                { spec->chips, &l->chips },
-                { spec->memory, &l->memory },
-                { spec->frequency, &l->frequency },
+                { spec->cores, p->cores },
+                { spec->chips, p->chips },
+                { spec->memory, p->memory },
+                { spec->frequency, p->frequency },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
-                if (numbers[i].value > 0 && asprintf(numbers[i].text, "%d", numbers[i].value) < 0) {
-                        *numbers[i].text = NULL;
-                        return -ENOMEM;
-                }
-        return 0;
+                if (numbers[i].value > 0)
+                        (void)snprintf(numbers[i].text, sizeof(p->cores), "%d", numbers[i].value);
 }
 
-static int add_all(struct lines *l)
+static int plan_all(struct packing *p)
 {
-        int r = format_spec(l);
+        int r;
 
+        p->name = calloc(FEATURE_N + p->batch->n_sensors, sizeof(*p->name));
+        p->samples = calloc(2 * p->batch->n_intervals + 1, sizeof(*p->samples));
+        if (!p->name || !p->samples)
+                return -ENOMEM;
+        format_spec(p);
+        r = sort_rows(p);
         if (r == 0)
-                r = add_entities(l);
-        for (size_t i = 0; i < l->batch->n_sensors && r == 0; i++) {
-                r = add_sensor(l, i, false);
-                if (r == 0)
-                        r = add_sensor(l, i, true);
-        }
+                r = plan_entities(p);
         if (r == 0)
-                r = add_info(l);
+                r = plan_sensors(p);
         if (r == 0)
-                r = add_identities(l);
+                r = plan_info(p);
         if (r == 0)
-                r = add_measured(l);
-        return r;
-}
-
-int pack_lines(const struct pack_batch *batch, struct buf *out, size_t *ret_samples, struct err *e)
-{
-        struct lines l = { .batch = batch };
-        int r = add_all(&l);
-
-        if (r == 0 && l.n > 0)
-                qsort(l.line, l.n, sizeof(l.line[0]), by_metric);
-        for (size_t i = 0; i < l.n; i++) {
-                if (r == 0)
-                        r = buf_puts(out, l.line[i].text);
-                free(l.line[i].text);
-        }
-        free(l.line);
-        free(l.cores);
-        free(l.chips);
-        free(l.memory);
-        free(l.frequency);
+                r = plan_identities(p);
+        if (r == 0)
+                r = add_plan(p, WHAT_MEASURED, 0, 0, "wattloop_node_measured_seconds_total", NULL);
         if (r < 0)
-                return err_set(e, r, "cannot pack a batch: %s", strerror(-r));
-        *ret_samples = l.samples;
+                return r;
+        for (size_t i = 0; i < p->n; i++)
+                p->plan[i].text = p->metrics.data + p->plan[i].metric;
+        qsort(p->plan, p->n, sizeof(p->plan[0]), by_metric);
         return 0;
+}
+
+/* Fill the samples of a series; returns its decimals. */
+static int fill(struct packing *p, const struct plan *plan)
+{
+        p->n_samples = 0;
+        switch (plan->what) {
+        case WHAT_USAGE:
+                fill_usage(p, plan->a, plan->b);
+                return features[plan->b].wire_scale < 1 ? 6 : 0;
+        case WHAT_POWER:
+                fill_power(p, plan->a, plan->b);
+                return 6;
+        case WHAT_INFO:
+                fill_constant(p, NULL);
+                return 0;
+        case WHAT_IDENTITY:
+                fill_constant(p, &p->batch->intervals[plan->a]);
+                return 0;
+        case WHAT_MEASURED:
+                fill_measured(p);
+                return 9;
+        }
+        return 0;
+}
+
+static int emit_all(struct packing *p, pack_emit_fn emit, void *userdata, size_t *ret_samples)
+{
+        size_t samples = 0;
+
+        for (size_t i = 0; i < p->n; i++) {
+                const struct plan *plan = &p->plan[i];
+                struct pack_series series = { .labels = plan->label,
+                                              .n_labels = plan->n_labels,
+                                              .metric = plan->text,
+                                              .metric_size = plan->metric_size,
+                                              .samples = p->samples };
+                int r;
+
+                series.decimals = fill(p, plan);
+                series.n_samples = p->n_samples;
+                if (series.n_samples == 0)
+                        continue;
+                r = emit(userdata, &series);
+                if (r < 0)
+                        return r;
+                samples += series.n_samples;
+        }
+        *ret_samples = samples;
+        return 0;
+}
+
+int pack_each(const struct pack_batch *batch, pack_emit_fn emit, void *userdata, size_t *ret_samples,
+              struct err *e)
+{
+        struct packing p = { .batch = batch };
+        int r;
+
+        buf_init(&p.metrics, PACK_METRIC_MAX);
+        r = plan_all(&p);
+        if (r == 0)
+                r = emit_all(&p, emit, userdata, ret_samples);
+        buf_done(&p.metrics);
+        free(p.plan);
+        free(p.rows);
+        free(p.rows_end);
+        free(p.name);
+        free(p.samples);
+        return r < 0 ? err_set(e, r, "cannot pack a batch: %s", strerror(-r)) : 0;
 }

@@ -27,7 +27,8 @@ struct pack_interval {
 struct pack_entity {
         int64_t id;
         char *key, *pod_name, *container_name, *container_namespace;
-        bool seen_before; /* has a row in this epoch that is older than the batch's first row here */
+        bool is_container; /* others are not sent and have no rows here */
+        bool seen_before;  /* has a row in this epoch that is older than the batch's first row here */
 };
 
 struct pack_sensor {
@@ -69,5 +70,40 @@ CLEANUP_DEFINE(struct pack_batch *, pack_batch_free);
 size_t pack_batch_first(const struct pack_batch *batch); /* index into intervals */
 size_t pack_batch_size(const struct pack_batch *batch);  /* intervals */
 
-/* Append the lines. ret_samples: how many samples they hold. -ENOMEM, -EFBIG (out->max). */
+/* One series of a batch. A sample's value is total / 10^decimals. Labels are sorted by name; `metric` is the
+ * label set as a JSON object. Valid during the call that gets it. */
+#define PACK_LABELS_MAX   16
+#define PACK_DECIMALS_MAX 9
+struct pack_label {
+        const char *name, *value;
+};
+struct pack_sample {
+        int64_t ts_ms, total;
+};
+struct pack_series {
+        const struct pack_label *labels;
+        size_t n_labels;
+        const char *metric;
+        size_t metric_size;
+        const struct pack_sample *samples; /* by time, at least one */
+        size_t n_samples;
+        int decimals;
+};
+typedef int (*pack_emit_fn)(void *userdata, const struct pack_series *series);
+
+/* Give out the series one by one, sorted by metric; a negative result of `emit` ends that. ret_samples: how
+ * many samples there were. -ENOMEM, or what emit returned. */
+int pack_each(const struct pack_batch *batch, pack_emit_fn emit, void *userdata, size_t *ret_samples,
+              struct err *e);
+
+/* An emit function: append the series as a line of contract 2 to the struct buf that userdata is. */
+int pack_append_line(void *userdata, const struct pack_series *series);
+
+/* Append the lines of contract 2. -ENOMEM, -EFBIG (out->max). */
 int pack_lines(const struct pack_batch *batch, struct buf *out, size_t *ret_samples, struct err *e);
+
+/* total / 10^decimals in its shortest exact form; returns the length. */
+#define PACK_NUMBER_MAX 32
+size_t pack_format(char ret[PACK_NUMBER_MAX], int64_t total, int decimals);
+/* The double that this text reads back as. */
+double pack_value(int64_t total, int decimals);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "trainer-client/send.h"
-
+/* One upload, what its answer means, and when to try again. */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <sys/random.h>
 #include <time.h>
@@ -12,193 +10,218 @@
 #include "common/http.h"
 #include "common/json.h"
 #include "common/log.h"
-#include "common/num.h"
 #include "config/cli.h"
+#include "trainer-client/destination.h"
 
-#define SEND_PATH         "/api/v1/import"
-#define SEND_RESPONSE_MAX ((size_t)64 << 10)
-#define SEND_TOKEN_MAX    4096
-#define SEND_WORDS_MAX    120 /* of a server's words in our messages */
+#define SECRET_MAX      4096
+#define WORDS_MAX       160 /* of a server's words in our messages */
+#define QUERY_TIMEOUT   60000L
+#define QUERY_MAX       ((size_t)64 << 20)
+#define REQUEST_HEADERS 80
 
-struct sender {
-        struct sender_options options;
-        struct http *http;
-        char *url;           /* owned; of the import */
-        char *authorization; /* owned; NULL: none */
-        size_t retries;
+/* ---- credentials, read again for every upload so that a rotated one needs no restart ---- */
+
+static int read_secret(const char *what, const char *path, char ret[SECRET_MAX], struct err *e)
+{
+        int r = file_read_small(AT_FDCWD, path, ret, SECRET_MAX);
+
+        if (r < 0)
+                return err_set(e, r, "cannot read %s '%s': %s", what, path, strerror(-r));
+        if (r == 0)
+                return err_set(e, -EINVAL, "%s '%s' is empty", what, path);
+        for (const char *p = ret; *p; p++)
+                if (*p <= ' ' || *p > '~')
+                        return err_set(e, -EINVAL, "%s '%s' holds blanks or control characters", what, path);
+        return 0;
+}
+
+/* The texts of one request; the headers point into it. */
+struct request_texts {
+        char authorization[SECRET_MAX + 32], userpwd[2 * SECRET_MAX], name[320];
+        const char *headers[REQUEST_HEADERS];
+        size_t n;
 };
 
-void sender_free(struct sender *s)
+static void add_header(struct request_texts *t, const char *header)
 {
-        if (!s)
-                return;
-        http_free(s->http);
-        free(s->url);
-        free(s->authorization);
-        free(s);
+        if (t->n + 1 < REQUEST_HEADERS)
+                t->headers[t->n++] = header;
 }
 
-static int read_token(const char *path, char **ret_header, struct err *e)
+static int add_credentials(const struct destination_options *o, struct request_texts *t,
+                           struct http_request *request, struct err *e)
 {
-        char token[SEND_TOKEN_MAX];
-        int r;
+        char secret[SECRET_MAX];
+        int r = 0;
 
-        r = file_read_small(AT_FDCWD, path, token, sizeof(token));
-        if (r < 0)
-                return err_set(e, r, "cannot read server.token_file '%s': %s", path, strerror(-r));
-        if (r == 0)
-                return err_set(e, -EINVAL, "server.token_file '%s' is empty", path);
-        for (const char *p = token; *p; p++)
-                if (*p <= ' ' || *p > '~')
-                        return err_set(e, -EINVAL,
-                                       "server.token_file '%s' holds blanks or control characters", path);
-        if (asprintf(ret_header, "Authorization: Bearer %s", token) < 0)
-                return err_set(e, -ENOMEM, "out of memory");
-        return 0;
-}
-
-int sender_new(const struct sender_options *options, struct sender **ret_sender, struct err *e)
-{
-        CLEANUP(sender_freep) struct sender *s = calloc(1, sizeof(*s));
-        size_t n = strlen(options->url);
-        int r;
-
-        if (!s)
-                return err_set(e, -ENOMEM, "out of memory");
-        s->options = *options;
-        while (n > 0 && options->url[n - 1] == '/')
-                n--;
-        if (n > INT_MAX || asprintf(&s->url, "%.*s%s", (int)n, options->url, SEND_PATH) < 0) {
-                s->url = NULL;
-                return err_set(e, -ENOMEM, "out of memory");
+        if (*o->token_file) {
+                r = read_secret("the token file", o->token_file, secret, e);
+                (void)snprintf(t->authorization, sizeof(t->authorization), "Authorization: Bearer %s",
+                               secret);
+                add_header(t, t->authorization);
         }
-        if (*options->token_file) {
-                r = read_token(options->token_file, &s->authorization, e);
-                if (r < 0)
-                        return r;
+        if (r == 0 && *o->user) {
+                secret[0] = '\0';
+                r = *o->password_file ? read_secret("the password file", o->password_file, secret, e) : 0;
+                (void)snprintf(t->userpwd, sizeof(t->userpwd), "%s:%s", o->user, secret);
+                request->userpwd = t->userpwd;
         }
-        r = http_new("wattloop-trainer-client/" WATTLOOP_VERSION, &s->http, e);
-        if (r < 0)
-                return r;
-        *ret_sender = TAKE(s);
-        return 0;
+        explicit_bzero(secret, sizeof(secret));
+        return r;
 }
 
-size_t sender_retries(const struct sender *s)
+static const char *file_or_null(const char *path)
 {
-        return s->retries;
+        return *path ? path : NULL;
 }
 
-uint64_t send_backoff_ms(const struct sender_options *o, int attempt, uint64_t asked_ms, uint64_t random)
+static int prepare(const struct destination *d, struct request_texts *t, struct http_request *request,
+                   struct err *e)
 {
-        int doublings = attempt > 2 ? attempt - 2 : 0;
-        uint64_t limit = o->retry_base_ms, wait;
+        const struct destination_options *o = &d->own;
 
-        for (; doublings > 0 && limit < o->retry_max_ms; doublings--)
-                limit *= 2;
-        if (limit > o->retry_max_ms)
-                limit = o->retry_max_ms;
-        wait = random % (limit + 1);
-        if (wait < asked_ms)
-                wait = asked_ms < o->retry_max_ms ? asked_ms : o->retry_max_ms;
-        return wait;
+        for (size_t i = 0; i < o->headers.n; i++)
+                add_header(t, o->headers.items[i]);
+        request->headers = t->headers;
+        request->ca_file = file_or_null(o->ca_file);
+        request->client_cert = file_or_null(o->client_cert_file);
+        request->client_key = file_or_null(o->client_key_file);
+        request->proxy = file_or_null(o->proxy);
+        return add_credentials(o, t, request, e);
 }
 
-/* ---- one attempt ---- */
+/* ---- what an answer means ---- */
 
 /* What the server says, on one line: its JSON "error", else the beginning of its text. */
-static void server_words(const struct http_response *response, char ret[SEND_WORDS_MAX + 1])
+static void server_words(const struct http_response *response, char ret[WORDS_MAX + 1])
 {
         CLEANUP(json_decrefp) json_t *object = NULL;
         const char *words = response->body.data ? response->body.data : "";
+        size_t n;
 
         if (json_parse(words, response->body.size, "answer", &object, NULL) == 0)
                 (void)json_get_string(object, "error", &words, NULL); /* else the text as it is */
-        (void)snprintf(ret, SEND_WORDS_MAX + 1, "%s", *words ? words : "no explanation");
+        (void)snprintf(ret, WORDS_MAX + 1, "%s", *words ? words : "no explanation");
+        for (char *p = ret; *p; p++)
+                if ((unsigned char)*p < ' ')
+                        *p = ' ';
+        for (n = strlen(ret); n > 0 && ret[n - 1] == ' '; n--)
+                ret[n - 1] = '\0';
 }
 
-/* A 200 acknowledges when it counts every sample we sent. Anything else (a proxy's welcome page, another
- * service) must not move the cursor. */
-static int check_acknowledgement(const struct http_response *response, size_t sent, struct err *e)
+static int judge_refusal(struct destination *d, struct parcel *p, long status, const char *words,
+                         struct err *e)
 {
-        CLEANUP(json_decrefp) json_t *object = NULL;
-        long long samples = 0, ignored = 0;
-        int r;
-
-        if (response->status == 204)
-                return 0;
-        r = json_parse(response->body.data ? response->body.data : "", response->body.size, "answer", &object,
-                       e);
-        if (r == 0)
-                r = json_get_int(object, "samples", &samples, e);
-        if (r < 0)
-                return err_prefix(e, -EBADMSG, "the server answered 200 without an acknowledgement");
-        (void)json_get_int(object, "ignored", &ignored, NULL); /* 0 when it does not say */
-        if (samples < 0 || ignored < 0 || (uint64_t)samples + (uint64_t)ignored < sent)
-                return err_set(e, -EBADMSG, "the server acknowledged %lld samples of %zu", samples, sent);
-        return 0;
-}
-
-static int judge(const struct http_response *response, size_t sent, struct err *e)
-{
-        char words[SEND_WORDS_MAX + 1];
-        long status = response->status;
-
-        if (status == 200 || status == 204)
-                return check_acknowledgement(response, sent, e);
-        server_words(response, words);
-        if (status == 413)
+        switch (status) {
+        case 413:
                 return err_set(e, -E2BIG, "the server answered 413: %s", words);
-        if (status == 408 || status == 429 || status >= 500)
+        case 408:
+        case 425:
+        case 429:
                 return err_set(e, -EAGAIN, "the server answered %ld: %s", status, words);
+        case 401:
+        case 402:
+        case 403:
+        case 404:
+        case 405:
+        case 407:
+        case 410:
+        case 451:
+                return err_set(e, -EPERM, "the server answered %ld: %s", status, words);
+        default:
+                break;
+        }
+        if (status == 400 && d->row->refused)
+                return d->row->refused(d, p, words, e);
         return err_set(e, -EBADMSG, "the server refused the batch with %ld: %s", status, words);
 }
 
-/* Seconds; a date is not understood, and the ordinary back-off is used. */
-static uint64_t retry_after_ms(const struct http_response *response)
+static int judge(struct destination *d, struct parcel *p, const struct http_response *response, struct err *e)
 {
-        uint64_t seconds;
+        const char *body = response->body.data ? response->body.data : "";
+        char words[WORDS_MAX + 1];
+        int r;
 
-        if (num_parse_u64(response->retry_after, &seconds) < 0)
-                return 0;
-        return seconds < UINT64_MAX / 1000 ? seconds * 1000 : UINT64_MAX;
+        if (response->status >= 200 && response->status < 300) {
+                r = d->row->acknowledge(d, p, body, response->body.size, response->status, e);
+                return r == -EPROTO ? -EPERM : r;
+        }
+        server_words(response, words);
+        if (response->status >= 500)
+                return err_set(e, -EAGAIN, "the server answered %ld: %s", response->status, words);
+        if (response->status >= 400)
+                return judge_refusal(d, p, response->status, words, e);
+        return err_set(e, -EPERM, "the server answered %ld, which acknowledges nothing", response->status);
 }
 
+/* The network may be better later; -EPROTO also means a certificate that is not trusted, which a person has
+ * to look at, but trying again does no harm. */
 static bool is_temporary(int r)
 {
         return r == -ETIMEDOUT || r == -ECONNREFUSED || r == -EPROTO || r == -EHOSTUNREACH;
 }
 
-static int attempt(struct sender *s, const struct send_batch *batch, uint64_t *ret_asked_ms, struct err *e)
+/* ---- one attempt ---- */
+
+static int attempt_http(struct destination *d, struct parcel *p, struct err *e)
 {
-        char name_header[sizeof(batch->name) + 32];
-        const char *headers[] = { "Content-Type: application/x-ndjson", "Content-Encoding: gzip", name_header,
-                                  s->authorization, NULL };
-        const struct http_request request = {
+        struct request_texts t = { .n = 0 };
+        struct http_request request = {
                 .method = "POST",
-                .url = s->url,
-                .headers = headers,
-                .body = batch->body,
-                .body_size = batch->size,
-                .timeout_ms = s->options.timeout_ms,
-                .max_response = SEND_RESPONSE_MAX,
-                .ca_file = *s->options.ca_file ? s->options.ca_file : NULL,
+                .url = d->url,
+                .body = p->body.data,
+                .body_size = p->body.size,
+                .timeout_ms = (long)d->own.timeout_ms,
+                .max_response = d->row->max_answer,
+                .slow_answer = d->row->slow_answer,
         };
         struct http_response response;
         int r;
 
-        *ret_asked_ms = 0;
-        (void)snprintf(name_header, sizeof(name_header), "Wattloop-Batch: %s", batch->name); /* always fits */
-        r = http_exchange(s->http, &request, &response, e);
+        for (const char *const *h = d->row->headers; *h; h++)
+                add_header(&t, *h);
+        (void)snprintf(t.name, sizeof(t.name), "Wattloop-Batch: %s", p->name);
+        add_header(&t, t.name);
+        r = prepare(d, &t, &request, e);
         if (r < 0)
-                return is_temporary(r) ? -EAGAIN : r == -ENOMEM ? r : -EBADMSG;
-        r = judge(&response, batch->samples, e);
-        *ret_asked_ms = retry_after_ms(&response);
+                return r;
+        r = http_exchange(d->http, &request, &response, e);
+        if (r < 0) {
+                p->again = true; /* it may have arrived */
+                return is_temporary(r) ? -EAGAIN : r == -ENOMEM ? r : -EPERM;
+        }
+        r = judge(d, p, &response, e);
+        p->asked_ms = http_retry_after_ms(response.retry_after, clock_wall_ms());
+        p->again |= response.status >= 500; /* a proxy's word on what it does not know */
         http_response_done(&response);
         return r;
 }
 
+int destination_attempt(struct destination *d, struct parcel *p, struct err *e)
+{
+        p->asked_ms = 0;
+        if (d->own.limit_bytes > 0 && p->body.size > (size_t)d->own.limit_bytes)
+                return err_set(e, -E2BIG, "it is %zu bytes, limit_bytes is %lld", p->body.size,
+                               d->own.limit_bytes);
+        return d->row->deliver ? d->row->deliver(d, p, e) : attempt_http(d, p, e);
+}
+
 /* ---- all attempts ---- */
+
+uint64_t backoff_ms(const struct destination_options *o, int attempt, uint64_t asked_ms, uint64_t random)
+{
+        int doublings = attempt > 2 ? attempt - 2 : 0;
+        uint64_t limit = (uint64_t)o->retry_base_ms, max = (uint64_t)o->retry_max_ms, wait;
+
+        for (; doublings > 0 && limit < max; doublings--)
+                limit *= 2;
+        if (limit > max)
+                limit = max;
+        wait = random % (limit + 1);
+        if (wait < asked_ms)
+                wait = asked_ms < max ? asked_ms : max;
+        return wait;
+}
 
 static void wait_ms(uint64_t ms)
 {
@@ -217,20 +240,84 @@ static uint64_t random_u64(void)
         return v;
 }
 
-int sender_deliver(struct sender *s, const struct send_batch *batch, struct err *e)
+int destination_deliver(struct destination *d, struct parcel *p, struct err *e)
 {
         for (int n = 1;; n++) {
                 struct err words = { "" };
-                uint64_t asked_ms, wait;
+                uint64_t wait;
                 int r;
 
-                r = attempt(s, batch, &asked_ms, &words);
-                if (r != -EAGAIN || n >= s->options.attempts)
-                        return r < 0 ? err_set(e, r, "batch %s: %s", batch->name, words.text) : 0;
-                wait = send_backoff_ms(&s->options, n + 1, asked_ms, random_u64());
-                log_debug("attempt %d of %d failed: %s; the next one in %llu ms", n, s->options.attempts,
-                          words.text, (unsigned long long)wait);
-                s->retries++;
+                r = destination_attempt(d, p, &words);
+                p->last_answer = words;
+                if (r != -EAGAIN || n >= d->own.retry_attempts)
+                        return r < 0 ? err_set(e, r, "%s: batch %s: %s", d->own.name, p->name, words.text)
+                                     : 0;
+                wait = backoff_ms(&d->own, n + 1, p->asked_ms, random_u64());
+                log_debug("%s: attempt %d of %lld failed: %s; the next one in %llu ms", d->own.name, n,
+                          d->own.retry_attempts, words.text, (unsigned long long)wait);
                 wait_ms(wait);
         }
+}
+
+/* ---- questions ---- */
+
+int destination_query(struct destination *d, const char *path, char **ret_body, size_t *ret_size,
+                      struct err *e)
+{
+        CLEANUP(freep) char *url = NULL;
+        struct request_texts t = { .n = 0 };
+        struct http_request request = {
+                .method = "GET", .timeout_ms = QUERY_TIMEOUT, .max_response = QUERY_MAX, .slow_answer = true
+        };
+        struct http_response response;
+        int r;
+
+        if (!d->query_url || !*d->query_url)
+                return err_set(e, -ENOENT, "%s has no query API that is known", d->own.name);
+        if (!d->query_http) {
+                r = http_new("wattloop-trainer-client/" WATTLOOP_VERSION, &d->query_http, e);
+                if (r < 0)
+                        return r;
+        }
+        if (asprintf(&url, "%s%s", d->query_url, path) < 0) {
+                url = NULL;
+                return err_set(e, -ENOMEM, "out of memory");
+        }
+        request.url = url;
+        r = prepare(d, &t, &request, e);
+        if (r == 0)
+                r = http_exchange(d->query_http, &request, &response, e);
+        if (r < 0)
+                return r;
+        if (response.status != 200) {
+                char words[WORDS_MAX + 1];
+
+                server_words(&response, words);
+                r = err_set(e, response.status == 404 ? -ENOENT : -EIO, "%s answered a question with %ld: %s",
+                            d->own.name, response.status, words);
+        } else {
+                *ret_size = response.body.size;
+                *ret_body = response.body.data ? TAKE(response.body.data) : strdup("");
+        }
+        http_response_done(&response);
+        return r < 0 ? r : *ret_body ? 0 : err_set(e, -ENOMEM, "out of memory");
+}
+
+char *destination_escape(const char *text)
+{
+        static const char hex[] = "0123456789ABCDEF";
+        char *escaped = malloc(3 * strlen(text) + 1), *p = escaped;
+
+        for (; escaped && *text; text++)
+                if (strchr("-_.~", *text) || (*text >= '0' && *text <= '9') ||
+                    ((*text | 32) >= 'a' && (*text | 32) <= 'z')) {
+                        *p++ = *text;
+                } else {
+                        *p++ = '%';
+                        *p++ = hex[(unsigned char)*text >> 4];
+                        *p++ = hex[*text & 15];
+                }
+        if (escaped)
+                *p = '\0';
+        return escaped;
 }

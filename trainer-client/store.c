@@ -12,12 +12,17 @@
 #define STORE_BUSY_MS    5000
 #define STORE_ROWS_MAX   ((size_t)4 << 20) /* rows of one batch, even if one interval has more */
 #define MACHINE_JSON_MAX 65536
+#define SEEN_FIRST_CAP   256
+#define SEEN_MAX         ((size_t)1 << 20) /* slots; beyond, entities are searched for again */
 
 enum query {
         Q_BACKLOG,
         Q_REMOVED,
+        Q_FIND,
+        Q_FIRST,
         Q_INTERVAL_EPOCH,
-        Q_NEXT,
+        Q_RANGE,
+        Q_NEWEST,
         Q_PREVIOUS,
         Q_EPOCH,
         Q_USAGE,
@@ -32,24 +37,32 @@ enum query {
         "interval_id, start_ms, end_ms, duration_ns, measured_ns, feature_source, definition, epoch_id"
 
 static const char *const queries[Q_N] = {
-        [Q_BACKLOG] =
-                "SELECT count(*), (SELECT max(end_ms) FROM interval) FROM interval WHERE interval_id > ?1",
-        [Q_REMOVED] = "SELECT removed_up_to FROM retention",
+        [Q_BACKLOG] = "SELECT count(*), (SELECT max(end_ms) FROM interval), (SELECT max(interval_id) FROM "
+                      "interval) "
+                      "FROM interval WHERE interval_id > ?1",
+        [Q_REMOVED] = "SELECT removed_up_to, removed_unsent FROM retention",
+        [Q_FIND] = "SELECT ifnull(min(interval_id), 0), ifnull(max(interval_id), 0) FROM interval WHERE "
+                   "end_ms >= ?1 AND "
+                   "end_ms < ?2",
+        [Q_FIRST] = "SELECT min(interval_id) FROM interval WHERE interval_id > ?1 AND interval_id <= ?2",
         [Q_INTERVAL_EPOCH] =
                 "SELECT epoch, end_ms FROM interval JOIN epoch USING (epoch_id) WHERE interval_id = ?1",
-        [Q_NEXT] = "SELECT " INTERVAL_COLUMNS
-                   " FROM interval WHERE interval_id > ?1 ORDER BY interval_id LIMIT 1",
+        [Q_RANGE] = "SELECT " INTERVAL_COLUMNS
+                    " FROM interval WHERE interval_id > ?1 AND interval_id <= ?2 ORDER BY interval_id",
+        [Q_NEWEST] = "SELECT interval_id, epoch_id, (SELECT count(*) FROM usage u WHERE u.interval_id = "
+                     "i.interval_id) + (SELECT count(*) FROM power p WHERE p.interval_id = i.interval_id) "
+                     "FROM interval i WHERE interval_id > ?1 AND interval_id <= ?2 ORDER BY interval_id DESC",
         [Q_PREVIOUS] = "SELECT " INTERVAL_COLUMNS " FROM interval WHERE interval_id < ?1 AND epoch_id = ?2 "
                        "ORDER BY interval_id DESC LIMIT 1",
         [Q_EPOCH] = "SELECT epoch, boot_id, node_id, node_name, machine FROM epoch WHERE epoch_id = ?1",
-        [Q_USAGE] = "SELECT entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, block_irq, "
-                    "cpu_cycles, cpu_instructions, cache_miss "
-                    "FROM usage JOIN entity USING (entity_id) WHERE interval_id = ?1 AND kind = 'container' "
-                    "ORDER BY entity_id",
-        [Q_POWER] =
-                "SELECT sensor_id, energy_uj, idle_uj FROM power WHERE interval_id = ?1 ORDER BY sensor_id",
-        [Q_ENTITY] =
-                "SELECT key, pod_name, container_name, container_namespace FROM entity WHERE entity_id = ?1",
+        /* in the order of the primary keys, so both walk along the file */
+        [Q_USAGE] = "SELECT interval_id, entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, "
+                    "block_irq, cpu_cycles, cpu_instructions, cache_miss "
+                    "FROM usage WHERE interval_id BETWEEN ?1 AND ?2 ORDER BY interval_id, entity_id",
+        [Q_POWER] = "SELECT interval_id, sensor_id, energy_uj, idle_uj FROM power "
+                    "WHERE interval_id BETWEEN ?1 AND ?2 ORDER BY interval_id, sensor_id",
+        [Q_ENTITY] = "SELECT key, pod_name, container_name, container_namespace, kind = 'container' "
+                     "FROM entity WHERE entity_id = ?1",
         [Q_SENSOR] = "SELECT source, component, unit, provenance FROM sensor WHERE sensor_id = ?1",
         /* usage has no index by entity: from interval to interval by the primary key, the newest first */
         [Q_SEEN] = "SELECT 1 FROM interval i CROSS JOIN usage u ON u.interval_id = i.interval_id AND "
@@ -58,10 +71,66 @@ static const char *const queries[Q_N] = {
 };
 _Static_assert(FEATURE_N == 8, "Q_USAGE names every feature's column, in the order of enum feature_id");
 
+/* Ids of the entities that this run has met in an epoch: who was met before is not searched for. Open
+ * addressing; 0 is no id. */
+struct seen {
+        int64_t epoch_id;
+        int64_t complete_to; /* everybody up to this interval is in the set; 0: not so */
+        int64_t *slot;       /* owned */
+        size_t n, cap;       /* cap is a power of two */
+};
+
 struct store {
         sqlite3 *db;
         sqlite3_stmt *stmt[Q_N];
+        struct seen seen;
 };
+
+static int64_t *seen_slot(const struct seen *s, int64_t id)
+{
+        size_t at = (size_t)((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15) >> 32);
+
+        while (s->slot[at & (s->cap - 1)] != 0 && s->slot[at & (s->cap - 1)] != id)
+                at++;
+        return &s->slot[at & (s->cap - 1)];
+}
+
+static bool seen_has(const struct seen *s, int64_t id)
+{
+        return s->cap > 0 && *seen_slot(s, id) == id;
+}
+
+/* A set that cannot grow forgets: then the database is asked. */
+static void seen_add(struct seen *s, int64_t id)
+{
+        struct seen larger = { .epoch_id = s->epoch_id, .cap = s->cap ? 2 * s->cap : SEEN_FIRST_CAP };
+
+        if (2 * (s->n + 1) > s->cap) {
+                larger.slot = larger.cap <= SEEN_MAX ? calloc(larger.cap, sizeof(*larger.slot)) : NULL;
+                if (!larger.slot)
+                        larger.cap = 0;
+                for (size_t i = 0; larger.cap > 0 && i < s->cap; i++)
+                        if (s->slot[i] != 0)
+                                *seen_slot(&larger, s->slot[i]) = s->slot[i];
+                larger.n = larger.cap > 0 ? s->n : 0;
+                larger.complete_to = larger.cap > 0 ? s->complete_to : 0;
+                free(s->slot);
+                *s = larger;
+        }
+        if (s->cap == 0 || id == 0 || *seen_slot(s, id) == id)
+                return;
+        *seen_slot(s, id) = id;
+        s->n++;
+}
+
+/* Another epoch: nobody was met. */
+static void seen_begin(struct seen *s, int64_t epoch_id)
+{
+        if (s->epoch_id == epoch_id)
+                return;
+        free(s->slot);
+        *s = (struct seen){ .epoch_id = epoch_id };
+}
 
 void store_close(struct store *s)
 {
@@ -70,6 +139,7 @@ void store_close(struct store *s)
         for (int i = 0; i < Q_N; i++)
                 (void)sqlite3_finalize(s->stmt[i]); /* repeats the last step's result */
         db_close(s->db);
+        free(s->seen.slot);
         free(s);
 }
 
@@ -128,6 +198,7 @@ int store_backlog(struct store *s, int64_t after_id, struct store_backlog *ret, 
                 return r;
         b.intervals = sqlite3_column_int64(s->stmt[Q_BACKLOG], 0);
         b.newest_ms = sqlite3_column_int64(s->stmt[Q_BACKLOG], 1);
+        b.newest_id = sqlite3_column_int64(s->stmt[Q_BACKLOG], 2);
         (void)sqlite3_reset(s->stmt[Q_BACKLOG]);
 
         r = query(s, Q_REMOVED, 0, 0, 0, e);
@@ -138,6 +209,39 @@ int store_backlog(struct store *s, int64_t after_id, struct store_backlog *ret, 
         b.lost = removed > after_id ? removed - after_id : 0;
         *ret = b;
         return 0;
+}
+
+int store_removed_unsent(struct store *s, int64_t *ret, struct err *e)
+{
+        int r = query(s, Q_REMOVED, 0, 0, 0, e);
+
+        *ret = r > 0 ? sqlite3_column_int64(s->stmt[Q_REMOVED], 1) : 0;
+        (void)sqlite3_reset(s->stmt[Q_REMOVED]);
+        return r < 0 ? r : 0;
+}
+
+int store_find(struct store *s, int64_t from_ms, int64_t to_ms, int64_t *ret_after, int64_t *ret_last,
+               struct err *e)
+{
+        int r = query(s, Q_FIND, from_ms, to_ms, 0, e);
+
+        if (r > 0) {
+                *ret_last = sqlite3_column_int64(s->stmt[Q_FIND], 1);
+                *ret_after = sqlite3_column_int64(s->stmt[Q_FIND], 0) - 1;
+        }
+        (void)sqlite3_reset(s->stmt[Q_FIND]);
+        return r < 0 ? r : 0;
+}
+
+int store_first(struct store *s, int64_t after_id, int64_t last_id, int64_t *ret, struct err *e)
+{
+        int r = query(s, Q_FIRST, after_id, last_id, 0, e);
+
+        if (r > 0 && sqlite3_column_type(s->stmt[Q_FIRST], 0) == SQLITE_NULL)
+                r = 0;
+        *ret = r > 0 ? sqlite3_column_int64(s->stmt[Q_FIRST], 0) : 0;
+        (void)sqlite3_reset(s->stmt[Q_FIRST]);
+        return r;
 }
 
 int store_knows(struct store *s, const struct cursor *cursor, struct err *e)
@@ -209,6 +313,16 @@ static void *grow(void *array, size_t n, size_t *cap, size_t size)
                         : NULL;                                                                              \
         })
 
+static void drop_intervals(struct reading *rd, size_t n)
+{
+        while (rd->batch->n_intervals > n) {
+                struct pack_interval *last = &rd->batch->intervals[--rd->batch->n_intervals];
+
+                free(last->feature_source);
+                free(last->definition);
+        }
+}
+
 static int append_interval(struct reading *rd, sqlite3_stmt *row)
 {
         struct pack_interval *i = ROOM(rd, intervals, n_intervals, cap_intervals);
@@ -233,7 +347,9 @@ static int was_seen_before(struct reading *rd, int64_t entity_id, bool *ret)
         const struct pack_batch *b = rd->batch;
         int r = 0;
 
-        if (b->has_previous) {
+        if (seen_has(&rd->store->seen, entity_id)) {
+                r = 1;
+        } else if (b->has_previous && rd->store->seen.complete_to != b->intervals[0].id) {
                 r = query(rd->store, Q_SEEN, entity_id, rd->epoch_id, b->intervals[0].id, rd->e);
                 (void)sqlite3_reset(rd->store->stmt[Q_SEEN]);
         }
@@ -259,8 +375,9 @@ static int append_entity(struct reading *rd, int64_t id)
         if (copy_text(row, 0, &c->key) < 0 || copy_text(row, 1, &c->pod_name) < 0 ||
             copy_text(row, 2, &c->container_name) < 0 || copy_text(row, 3, &c->container_namespace) < 0)
                 r = out_of_memory(rd);
+        c->is_container = sqlite3_column_int(row, 4);
         (void)sqlite3_reset(row);
-        return r < 0 ? r : was_seen_before(rd, id, &c->seen_before);
+        return r < 0 || !c->is_container ? (r < 0 ? r : 0) : was_seen_before(rd, id, &c->seen_before);
 }
 
 static int append_sensor(struct reading *rd, int64_t id)
@@ -315,77 +432,98 @@ static int find_sensor(struct reading *rd, int64_t id, size_t *index)
         return append_sensor(rd, id);
 }
 
-static int read_usage(struct reading *rd, size_t interval)
+static int append_usage(struct reading *rd, sqlite3_stmt *row, size_t interval, size_t *entity)
 {
-        struct store *s = rd->store;
-        sqlite3_stmt *row = s->stmt[Q_USAGE];
-        size_t entity = 0;
+        struct pack_usage *u;
         int r;
 
-        r = query(s, Q_USAGE, rd->batch->intervals[interval].id, 0, 0, rd->e);
-        for (; r > 0; r = db_step(row, rd->e)) {
-                struct pack_usage *u;
-                int f;
-
-                r = find_entity(rd, sqlite3_column_int64(row, 0), &entity);
-                if (r < 0)
-                        break;
-                u = ROOM(rd, usage, n_usage, cap_usage);
-                if (!u) {
-                        r = out_of_memory(rd);
-                        break;
-                }
-                u->interval = interval;
-                u->entity = entity;
-                for (f = 0; f < FEATURE_N; f++) {
-                        u->has[f] = sqlite3_column_type(row, f + 1) != SQLITE_NULL;
-                        u->value[f] = sqlite3_column_int64(row, f + 1);
-                }
-                rd->batch->n_usage++;
+        r = find_entity(rd, sqlite3_column_int64(row, 1), entity);
+        if (r < 0 || !rd->batch->entities[*entity].is_container)
+                return r;
+        u = ROOM(rd, usage, n_usage, cap_usage);
+        if (!u)
+                return out_of_memory(rd);
+        u->interval = interval;
+        u->entity = *entity;
+        for (int f = 0; f < FEATURE_N; f++) {
+                u->value[f] = sqlite3_column_int64(row, f + 2); /* 0 for NULL */
+                u->has[f] = u->value[f] != 0 || sqlite3_column_type(row, f + 2) != SQLITE_NULL;
         }
-        (void)sqlite3_reset(row);
-        return r;
+        rd->batch->n_usage++;
+        return 0;
 }
 
-static int read_power(struct reading *rd, size_t interval)
+static int append_power(struct reading *rd, sqlite3_stmt *row, size_t interval)
 {
-        struct store *s = rd->store;
-        sqlite3_stmt *row = s->stmt[Q_POWER];
+        struct pack_power *p;
+        size_t sensor;
         int r;
 
-        r = query(s, Q_POWER, rd->batch->intervals[interval].id, 0, 0, rd->e);
-        for (; r > 0; r = db_step(row, rd->e)) {
-                struct pack_power *p;
-                size_t sensor;
-
-                r = find_sensor(rd, sqlite3_column_int64(row, 0), &sensor);
-                if (r < 0)
-                        break;
-                p = ROOM(rd, power, n_power, cap_power);
-                if (!p) {
-                        r = out_of_memory(rd);
-                        break;
-                }
-                *p = (struct pack_power){ interval, sensor, sqlite3_column_int64(row, 1),
-                                          sqlite3_column_int64(row, 2) };
-                rd->batch->n_power++;
-        }
-        (void)sqlite3_reset(row);
-        return r;
+        r = find_sensor(rd, sqlite3_column_int64(row, 1), &sensor);
+        if (r < 0)
+                return r;
+        p = ROOM(rd, power, n_power, cap_power);
+        if (!p)
+                return out_of_memory(rd);
+        *p = (struct pack_power){ interval, sensor, sqlite3_column_int64(row, 2),
+                                  sqlite3_column_int64(row, 3) };
+        rd->batch->n_power++;
+        return 0;
 }
 
-/* The interval that `q` found, with its rows. */
-static int read_interval(struct reading *rd, enum query q)
+/* The rows of intervals[from, …). No further interval is begun once there are max_rows rows: those behind are
+ * taken off again. */
+static int read_usage(struct reading *rd, size_t from, size_t max_rows)
 {
-        size_t interval = rd->batch->n_intervals;
+        struct pack_batch *b = rd->batch;
+        sqlite3_stmt *row = rd->store->stmt[Q_USAGE];
+        size_t interval = from, entity = 0, before = b->n_usage;
         int r;
 
-        r = append_interval(rd, rd->store->stmt[q]);
-        (void)sqlite3_reset(rd->store->stmt[q]);
-        if (r == 0)
-                r = read_usage(rd, interval);
-        if (r == 0)
-                r = read_power(rd, interval);
+        r = query(rd->store, Q_USAGE, b->intervals[from].id, b->intervals[b->n_intervals - 1].id, 0, rd->e);
+        for (; r > 0; r = db_step(row, rd->e)) {
+                int64_t id = sqlite3_column_int64(row, 0);
+
+                if (b->intervals[interval].id != id && b->n_usage - before >= max_rows)
+                        break;
+                while (interval < b->n_intervals && b->intervals[interval].id < id)
+                        interval++;
+                if (interval == b->n_intervals || b->intervals[interval].id != id)
+                        r = err_set(rd->e, -EBADMSG, "there is usage of an interval %lld that has no row",
+                                    (long long)id);
+                else
+                        r = append_usage(rd, row, interval, &entity);
+                if (r < 0)
+                        break;
+        }
+        if (r > 0)
+                drop_intervals(rd, interval + 1);
+        (void)sqlite3_reset(row);
+        return r < 0 ? r : 0;
+}
+
+static int read_power(struct reading *rd, size_t from)
+{
+        struct pack_batch *b = rd->batch;
+        sqlite3_stmt *row = rd->store->stmt[Q_POWER];
+        size_t interval = from;
+        int r;
+
+        r = query(rd->store, Q_POWER, b->intervals[from].id, b->intervals[b->n_intervals - 1].id, 0, rd->e);
+        for (; r > 0; r = db_step(row, rd->e)) {
+                int64_t id = sqlite3_column_int64(row, 0);
+
+                while (interval < b->n_intervals && b->intervals[interval].id < id)
+                        interval++;
+                if (interval == b->n_intervals || b->intervals[interval].id != id)
+                        r = err_set(rd->e, -EBADMSG, "there is power of an interval %lld that has no row",
+                                    (long long)id);
+                else
+                        r = append_power(rd, row, interval);
+                if (r < 0)
+                        break;
+        }
+        (void)sqlite3_reset(row);
         return r;
 }
 
@@ -432,64 +570,125 @@ static int read_epoch(struct reading *rd)
 
 static int read_previous(struct reading *rd, int64_t first_id)
 {
+        sqlite3_stmt *row = rd->store->stmt[Q_PREVIOUS];
         int r;
 
         r = query(rd->store, Q_PREVIOUS, first_id, rd->epoch_id, 0, rd->e);
-        if (r <= 0)
-                return r;
-        r = read_interval(rd, Q_PREVIOUS);
-        rd->batch->has_previous = r == 0;
+        if (r > 0) {
+                r = append_interval(rd, row);
+                rd->batch->has_previous = r == 0;
+        }
+        (void)sqlite3_reset(row);
         return r;
 }
 
-/* Fill the batch; returns the number of intervals read. */
-static int read_range(struct reading *rd, int64_t after_id, size_t max_intervals, size_t max_rows)
+/* The intervals of the range that are of the first one's epoch, behind the previous one. */
+static int read_intervals(struct reading *rd, int64_t after_id, int64_t last_id, size_t max)
 {
-        sqlite3_stmt *next = rd->store->stmt[Q_NEXT];
+        sqlite3_stmt *row = rd->store->stmt[Q_RANGE];
         struct pack_batch *b = rd->batch;
-        int n = 0, r;
+        int r;
 
-        for (;;) {
-                r = query(rd->store, Q_NEXT, after_id, 0, 0, rd->e);
-                if (r <= 0)
-                        break;
-                after_id = sqlite3_column_int64(next, 0);
-                if (n == 0) {
-                        rd->epoch_id = sqlite3_column_int64(next, 7);
+        r = query(rd->store, Q_RANGE, after_id, last_id, 0, rd->e);
+        for (; r > 0; r = db_step(row, rd->e)) {
+                if (rd->epoch_id == 0) {
+                        rd->epoch_id = sqlite3_column_int64(row, 7);
                         r = read_epoch(rd);
                         if (r == 0)
-                                r = read_previous(rd, after_id);
-                } else if (rd->epoch_id != sqlite3_column_int64(next, 7)) {
+                                r = read_previous(rd, sqlite3_column_int64(row, 0));
+                } else if (rd->epoch_id != sqlite3_column_int64(row, 7)) {
                         break;
                 }
                 if (r >= 0)
-                        r = read_interval(rd, Q_NEXT);
-                if (r < 0)
-                        break;
-                n++;
-                if ((size_t)n >= max_intervals || b->n_usage + b->n_power >= max_rows)
+                        r = append_interval(rd, row);
+                if (r < 0 || pack_batch_size(b) == max)
                         break;
         }
-        (void)sqlite3_reset(next);
-        return r < 0 ? r : n;
+        (void)sqlite3_reset(row);
+        return r < 0 ? r : 0;
 }
 
-int store_read(struct store *s, int64_t after_id, size_t max_intervals, size_t max_rows,
-               struct pack_batch **ret_batch, struct err *e)
+/* Whom this batch has met, the next one has not to search for. */
+static void remember_entities(struct reading *rd)
+{
+        struct seen *seen = &rd->store->seen;
+        const struct pack_batch *b = rd->batch;
+        bool complete = b->has_previous ? seen->complete_to == b->intervals[0].id
+                                        : b->intervals[0].measured_ns == b->intervals[0].duration_ns;
+
+        seen->complete_to = complete ? b->intervals[b->n_intervals - 1].id : 0;
+        for (size_t i = 0; i < b->n_entities; i++)
+                seen_add(seen, b->entities[i].id);
+}
+
+static int read_rows(struct reading *rd, size_t max_rows)
+{
+        size_t first = pack_batch_first(rd->batch);
+        int r = 0;
+
+        seen_begin(&rd->store->seen, rd->epoch_id);
+        if (first > 0) { /* its rows first, because nothing is dropped of them */
+                size_t all = rd->batch->n_intervals;
+
+                rd->batch->n_intervals = first;
+                r = read_usage(rd, 0, SIZE_MAX);
+                if (r == 0)
+                        r = read_power(rd, 0);
+                rd->batch->n_intervals = all;
+        }
+        if (r == 0)
+                r = read_usage(rd, first, max_rows);
+        if (r == 0)
+                r = read_power(rd, first);
+        if (r == 0)
+                remember_entities(rd);
+        return r;
+}
+
+int store_read(struct store *s, const struct store_range *range, struct pack_batch **ret_batch, struct err *e)
 {
         CLEANUP(pack_batch_freep) struct pack_batch *batch = pack_batch_new();
         struct reading rd = { .store = s, .batch = batch, .e = e };
-        int r;
+        int r, n = 0;
 
         if (!batch)
                 return err_set(e, -ENOMEM, "out of memory");
         r = db_exec(s->db, "BEGIN", e);
         if (r < 0)
                 return r;
-        r = read_range(&rd, after_id, max_intervals, max_rows);
+        r = read_intervals(&rd, range->after_id, range->last_id, range->max_intervals);
+        if (r == 0 && pack_batch_size(batch) > 0)
+                r = read_rows(&rd, range->max_rows);
         (void)sqlite3_exec(s->db, "COMMIT", NULL, NULL,
                            NULL); /* nothing was written: it only ends the snapshot */
-        if (r > 0)
+        if (r < 0)
+                return err_prefix(e, r, "cannot read the samples");
+        n = (int)pack_batch_size(batch);
+        if (n > 0)
                 *ret_batch = TAKE(batch);
-        return r < 0 ? err_prefix(e, r, "cannot read the samples") : r;
+        return n;
+}
+
+int store_newest(struct store *s, const struct store_range *range, int64_t *ret_after, int64_t *ret_last,
+                 struct err *e)
+{
+        sqlite3_stmt *row = s->stmt[Q_NEWEST];
+        size_t rows = 0;
+        int64_t epoch_id = 0;
+        int n = 0, r;
+
+        r = query(s, Q_NEWEST, range->after_id, range->last_id, 0, e);
+        for (; r > 0; r = db_step(row, e)) {
+                if (n > 0 && (epoch_id != sqlite3_column_int64(row, 1) || rows >= range->max_rows ||
+                              (size_t)n == range->max_intervals))
+                        break;
+                if (n == 0)
+                        *ret_last = sqlite3_column_int64(row, 0);
+                epoch_id = sqlite3_column_int64(row, 1);
+                *ret_after = sqlite3_column_int64(row, 0) - 1;
+                rows += (size_t)sqlite3_column_int64(row, 2);
+                n++;
+        }
+        (void)sqlite3_reset(row);
+        return r < 0 ? r : n;
 }

@@ -19,15 +19,35 @@ CLEANUP_DEFINE(struct store *, store_close);
 struct store_backlog {
         int64_t intervals; /* recorded behind it */
         int64_t newest_ms; /* end of the newest interval; 0: there is none */
-        int64_t lost;      /* removed by retention behind it */
+        int64_t newest_id;
+        int64_t lost; /* removed by retention behind it */
 };
 int store_backlog(struct store *store, int64_t after_id, struct store_backlog *ret, struct err *e);
+
+/* Intervals that retention removed before every destination had them, all in all. */
+int store_removed_unsent(struct store *store, int64_t *ret, struct err *e);
+
+/* The intervals that end in [from_ms, to_ms): (after, last]. */
+int store_find(struct store *store, int64_t from_ms, int64_t to_ms, int64_t *ret_after, int64_t *ret_last,
+               struct err *e);
+/* The first interval of (after, last]; 1, or 0: there is none. */
+int store_first(struct store *store, int64_t after_id, int64_t last_id, int64_t *ret, struct err *e);
 
 /* Could this cursor have come from this database? False: the file was replaced. Returns 1, 0 or an error. */
 int store_knows(struct store *store, const struct cursor *cursor, struct err *e);
 
-/* The next intervals behind after_id, of one epoch, in one read transaction: at most max_intervals, and no
- * further interval once there are max_rows rows. 0: there is none, and *ret_batch is untouched; else their
- * number. */
-int store_read(struct store *store, int64_t after_id, size_t max_intervals, size_t max_rows,
-               struct pack_batch **ret_batch, struct err *e);
+/* Intervals behind after_id, up to last_id: at most max_intervals, and no further one once there are max_rows
+ * rows of usage. All of one epoch: a range ends where the epoch does. */
+struct store_range {
+        int64_t after_id, last_id;
+        size_t max_intervals, max_rows;
+};
+
+/* The range's oldest intervals, in one read transaction. 0: there is none, and *ret_batch is untouched; else
+ * their number. */
+int store_read(struct store *store, const struct store_range *range, struct pack_batch **ret_batch,
+               struct err *e);
+
+/* Where the range's newest intervals begin and end; their number. */
+int store_newest(struct store *store, const struct store_range *range, int64_t *ret_after, int64_t *ret_last,
+                 struct err *e);

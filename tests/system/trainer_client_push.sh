@@ -56,7 +56,7 @@ client push >/dev/null 2>&1
         not_ok "a lost acknowledgement file is written again"
 
 # ---- answers that are no acknowledgement ----
-for mode in 400 401 413 429 500 503 507 redirect html less hang close half; do
+for mode in 401 403 404 429 500 503 507 redirect html less hang close half; do
         fresh 1
         serve "$mode"
         out=$(client push 2>&1)
@@ -64,8 +64,30 @@ for mode in 400 401 413 429 500 503 507 redirect html less hang close half; do
                 not_ok "no acknowledgement, no progress: $mode" "$out"
 done
 fresh 1
-serve 400
+serve 401
 check_has "the server's words are passed on" "$(client push 2>&1)" "words of the server"
+for mode in 400 422 413; do
+        fresh 3
+        serve "$mode" ok
+        out=$(client push --batch-intervals 1 2>&1)
+        [ "$(cursor)" = 3 ] && [ "$(grep -c '^ok' "$dir/log")" = 2 ] &&
+                check_has "a batch that is refused with $mode goes into quarantine, the others on" "$out" "words of the server" ||
+                not_ok "a batch that is refused with $mode goes into quarantine, the others on" "$out; $(cat "$dir/log")"
+done
+check_has "with the words beside it" "$(cat "$dir"/state/quarantine/model-server/*-1-1.txt)" "words of the server"
+first=$(head -n 1 "$dir/log" | cut -d' ' -f4)
+[ "$(sha256sum "$dir"/state/quarantine/model-server/*-1-1.jsonl.gz | cut -d' ' -f1)" = "$first" ] &&
+        ok "and its bytes as they were sent" || not_ok "and its bytes as they were sent"
+[ "$(client status --json | jq -c '[.quarantined_batches, .quarantine_batches]')" = "[1,1]" ] && ok "status counts it" ||
+        not_ok "status counts it" "$(client status --json)"
+out=$(client push --quarantined 2>&1)
+[ "$(client status --json | jq -c .quarantine_batches)" = 0 ] && [ "$(tail -n 1 "$dir/log" | cut -d' ' -f4)" = "$first" ] &&
+        ok "push --quarantined sends it once more" || not_ok "push --quarantined sends it once more" "$out"
+fresh 3
+serve 400
+out=$(client push --batch-intervals 1 --quarantine-bytes 0 2>&1)
+[ $? -eq 1 ] && [ "$(cursor)" = 0 ] && check_has "a full quarantine stops the push, nothing is lost" "$out" "quarantine is full" ||
+        not_ok "a full quarantine stops the push, nothing is lost" "$out"
 stop "$server"
 server=
 out=$(client push 2>&1)
@@ -130,7 +152,7 @@ out=$(client push 2>&1)
 # ---- surroundings ----
 fresh 1
 mkdir -p "$dir/state"
-exec {lock}>"$dir/state/lock"
+exec {lock}>"$dir/state/model-server.lock"
 flock "$lock"
 out=$(client push 2>&1)
 [ $? -eq 1 ] && check_has "two pushes at a time are refused" "$out" "another wattloop-trainer-client" ||
@@ -166,7 +188,7 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=64k tmpfs "$small" 2>/dev/null; 
                 "$BIN/wattloop-trainer-client" push --store-path "$db" --state-path "$small/state" \
                         --server-url "http://127.0.0.1:$port"
         }
-        : >"$small/state/lock"
+        : >"$small/state/model-server.lock"
         head -c 70000 /dev/zero >"$small/filler" 2>/dev/null
         out=$(full 2>&1)
         [ $? -eq 1 ] && check_has "a full disk is an error that says so" "$out" "No space left" ||

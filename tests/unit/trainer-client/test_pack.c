@@ -72,7 +72,7 @@ static int pack_rows(const struct samples *s, int64_t after, size_t max, size_t 
         buf_init(out, OUT_MAX);
         if (store_open(s->path, &store, &e) < 0)
                 fail_msg("%s", e.text);
-        n = store_read(store, after, max, max_rows, &batch, &e);
+        n = store_read(store, &(struct store_range){ after, INT64_MAX, max, max_rows }, &batch, &e);
         if (n < 0)
                 fail_msg("%s", e.text);
         if (n > 0)

@@ -84,10 +84,11 @@ static void a_cursor_of_another_database_is_recognised(void **state)
                 struct cursor cursor;
                 int known;
         } rows[] = {
-                { { "d", "e1", 6, 20, 0 }, 1 },      { { "d", "e2", 6, 20, 0 }, 0 }, /* other epoch */
-                { { "d", "e1", 6, 21, 0 }, 0 },                                      /* other time */
-                { { "d", "e0", 3, 1, 0 }, 1 },       /* removed by retention */
-                { { "d", "e1", 900, 99999, 0 }, 0 }, /* never recorded here */
+                { { .epoch = "e1", .interval_id = 6, .end_ms = 20 }, 1 },
+                { { .epoch = "e2", .interval_id = 6, .end_ms = 20 }, 0 },      /* other epoch */
+                { { .epoch = "e1", .interval_id = 6, .end_ms = 21 }, 0 },      /* other time */
+                { { .epoch = "e0", .interval_id = 3, .end_ms = 1 }, 1 },       /* removed by retention */
+                { { .epoch = "e1", .interval_id = 900, .end_ms = 99999 }, 0 }, /* never recorded here */
         };
         CLEANUP(store_closep) struct store *store = NULL;
 
@@ -109,9 +110,10 @@ static void reading_goes_on_while_the_owner_writes(void **state)
         samples_exec(*state,
                      "BEGIN IMMEDIATE;"
                      "INSERT INTO interval VALUES (8, 1, 30, 40, 10000000, 40000000, 'bpf', 'exact')");
-        assert_int_equal(store_read(store, 0, 100, 100, &first, NULL), 3);
+        assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &first, NULL), 3);
         samples_exec(*state, "COMMIT");
-        assert_int_equal(store_read(store, 0, 100, 100, &second, NULL), 4);
+        assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &second, NULL),
+                         4);
 }
 
 static void damaged_content_is_an_error_and_not_a_batch(void **state)
@@ -123,10 +125,12 @@ static void damaged_content_is_an_error_and_not_a_batch(void **state)
         three_intervals(*state);
         samples_exec(*state, "UPDATE epoch SET machine = 'not JSON'");
         store = open_store(*state);
-        assert_int_equal(store_read(store, 0, 100, 100, &batch, &e), -EBADMSG);
+        assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &batch, &e),
+                         -EBADMSG);
         assert_null(batch);
         samples_exec(*state, "UPDATE epoch SET machine = '{}'; PRAGMA foreign_keys = OFF; DELETE FROM epoch");
-        assert_int_equal(store_read(store, 0, 100, 100, &batch, &e), -EBADMSG);
+        assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &batch, &e),
+                         -EBADMSG);
         assert_non_null(strstr(e.text, "epoch"));
 }
 
