@@ -195,6 +195,22 @@ bench-%: $(B)/tests/bench/bench_% $(BINARIES)
 	@mkdir -p build/bench; B=$(B) $< build/bench/$*.json
 
 bench-estimator: $(B)/tests/system/estimator_load
+bench-delivery: $(B)/tests/system/recording have-delivery
+# what only the proofs of delivery need: the real receivers
+have-delivery: have-build
+	@tests/deps ensure victoria-metrics prometheus
+
+SEED    ?= 1
+BATCHES ?= 10000
+DAYS    ?= 30
+## soak-chaos: BATCHES (10000) batches through cutting, lying proxies with SEED (1), the client killed every few seconds
+soak-chaos: have-delivery $(BINARIES) $(B)/tests/system/recording
+	@mkdir -p build/soak
+	@python3 tests/system/delivery_chaos.py $(B)/bin $(B)/tests/system/recording build/soak/chaos $(BATCHES) $(SEED) build/soak/chaos.json
+	@cat build/soak/chaos.json
+## soak-delivery: the benchmark of delivery with DAYS (30) days of recording; 30 need 10 GB
+soak-delivery: $(B)/tests/bench/bench_delivery $(B)/tests/system/recording have-delivery $(BINARIES)
+	@mkdir -p build/soak; B=$(B) DAYS=$(DAYS) $< build/soak/delivery.json
 
 # A fuzz target links libFuzzer (clang); FUZZ_SECONDS each, over tests/data/fuzz/NAME when it is there.
 FUZZ_SECONDS ?= 10
@@ -238,7 +254,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;

@@ -231,7 +231,7 @@ static void add_power_to(struct row *node, const struct pack_batch *b, size_t in
         }
 }
 
-static int export_batch(struct export *x, const struct pack_batch *b, int64_t from_ms)
+static int export_batch(struct export *x, const struct pack_batch *b, int64_t from_ms, int64_t to_ms)
 {
         size_t *last = calloc(b->n_entities + 1, sizeof(*last)), u = 0;
 
@@ -240,7 +240,8 @@ static int export_batch(struct export *x, const struct pack_batch *b, int64_t fr
         for (size_t i = 0; i < b->n_entities; i++)
                 last[i] = SIZE_MAX;
         for (size_t i = 0; i < b->n_intervals; i++) {
-                bool wanted = i >= pack_batch_first(b) && b->intervals[i].end_ms >= from_ms;
+                bool wanted = i >= pack_batch_first(b) && b->intervals[i].end_ms >= from_ms &&
+                              b->intervals[i].end_ms < to_ms;
                 struct row node;
 
                 clear_row(&node, b, i);
@@ -282,7 +283,7 @@ static int export_all(struct export *x, const struct options *o, struct err *e)
                 if (r <= 0)
                         break;
                 range.after_id = batch->intervals[batch->n_intervals - 1].id;
-                r = export_batch(x, batch, from_ms);
+                r = export_batch(x, batch, from_ms, to_ms);
                 if (r < 0)
                         return err_set(e, r, "cannot write the rows: %s", strerror(-r));
                 if (x->out.size > 0 && fwrite(x->out.data, 1, x->out.size, stdout) != x->out.size)

@@ -16,7 +16,8 @@
 #include "trainer-client/progress.h"
 #include "trainer-client/quarantine.h"
 
-#define PARK_PARTS 8 /* into so many pieces goes a batch whose beginning the receiver is past */
+#define PARK_LOG_NS (60 * NS_PER_S)
+#define PARK_PARTS  8 /* into so many pieces goes a batch whose beginning the receiver is past */
 
 /* A destination's work; each has a thread. */
 struct push {
@@ -29,7 +30,8 @@ struct push {
         struct metrics metrics;
         int64_t newest;
         uint64_t not_before_ns; /* rate limit: when the next batch may begin */
-        bool acks_failed;       /* said once */
+        struct log_limit park_log;
+        bool acks_failed; /* said once */
         int result;
 };
 
@@ -140,7 +142,9 @@ static int park(struct push *p, const struct parcel *parcel, const char *why, st
 {
         struct cursor next = p->cursor;
 
-        log_warning("%s: batch %s is refused for ever and parked: %s", p->d->own.name, parcel->name, why);
+        if (log_limit_ok(&p->park_log, PARK_LOG_NS)) /* a long backlog parks many */
+                log_warning("%s: batch %s is refused for ever and parked: %s", p->d->own.name, parcel->name,
+                            why);
         next.refused_intervals += parcel->intervals;
         progress_refused(p->progress, parcel->intervals);
         return advance(p, parcel, &next, e);

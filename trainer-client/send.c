@@ -245,11 +245,14 @@ int destination_deliver(struct destination *d, struct parcel *p, struct err *e)
         for (int n = 1;; n++) {
                 struct err words = { "" };
                 uint64_t wait;
+                bool later;
                 int r;
 
                 r = destination_attempt(d, p, &words);
                 p->last_answer = words;
-                if (r != -EAGAIN || n >= d->own.retry_attempts)
+                /* what cannot be split gets more than one chance: a proxy may say 413, too */
+                later = r == -EAGAIN || (r == -E2BIG && p->intervals == 1 && d->own.limit_bytes == 0);
+                if (!later || n >= d->own.retry_attempts)
                         return r < 0 ? err_set(e, r, "%s: batch %s: %s", d->own.name, p->name, words.text)
                                      : 0;
                 wait = backoff_ms(&d->own, n + 1, p->asked_ms, random_u64());

@@ -75,6 +75,7 @@ _Static_assert(FEATURE_N == 8, "Q_USAGE names every feature's column, in the ord
  * addressing; 0 is no id. */
 struct seen {
         int64_t epoch_id;
+        int64_t last_id;     /* the newest interval that was read */
         int64_t complete_to; /* everybody up to this interval is in the set; 0: not so */
         int64_t *slot;       /* owned */
         size_t n, cap;       /* cap is a power of two */
@@ -114,6 +115,7 @@ static void seen_add(struct seen *s, int64_t id)
                                 *seen_slot(&larger, s->slot[i]) = s->slot[i];
                 larger.n = larger.cap > 0 ? s->n : 0;
                 larger.complete_to = larger.cap > 0 ? s->complete_to : 0;
+                larger.last_id = s->last_id;
                 free(s->slot);
                 *s = larger;
         }
@@ -123,10 +125,10 @@ static void seen_add(struct seen *s, int64_t id)
         s->n++;
 }
 
-/* Another epoch: nobody was met. */
-static void seen_begin(struct seen *s, int64_t epoch_id)
+/* Another epoch, or a step back, as with the newest first: nobody was met before. */
+static void seen_begin(struct seen *s, int64_t epoch_id, int64_t first_id)
 {
-        if (s->epoch_id == epoch_id)
+        if (s->epoch_id == epoch_id && s->last_id < first_id)
                 return;
         free(s->slot);
         *s = (struct seen){ .epoch_id = epoch_id };
@@ -616,6 +618,7 @@ static void remember_entities(struct reading *rd)
         bool complete = b->has_previous ? seen->complete_to == b->intervals[0].id
                                         : b->intervals[0].measured_ns == b->intervals[0].duration_ns;
 
+        seen->last_id = b->intervals[b->n_intervals - 1].id;
         seen->complete_to = complete ? b->intervals[b->n_intervals - 1].id : 0;
         for (size_t i = 0; i < b->n_entities; i++)
                 seen_add(seen, b->entities[i].id);
@@ -626,7 +629,7 @@ static int read_rows(struct reading *rd, size_t max_rows)
         size_t first = pack_batch_first(rd->batch);
         int r = 0;
 
-        seen_begin(&rd->store->seen, rd->epoch_id);
+        seen_begin(&rd->store->seen, rd->epoch_id, rd->batch->intervals[first].id);
         if (first > 0) { /* its rows first, because nothing is dropped of them */
                 size_t all = rd->batch->n_intervals;
 

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""An offline trainer of Kepler's that takes nothing but what the upstream one takes: kepler_trainer.py PORT LOG ZIP
+
+POST /train is checked against every rule of upstream's TrainRequest and prom_response; what breaks one is answered with
+500 as upstream does, and the rule goes into LOG. Otherwise the answer is ZIP, and LOG gets the counts. As a module,
+check(body) raises a Wrong."""
+import http.server
+import json
+import math
+import sys
+
+KEYS = {"name": str, "energy_source": str, "trainer": dict, "prom_response": dict, "use_vm_metrics": bool}
+TRAINER_KEYS = {"abs_trainers": list, "dyn_trainers": list, "idle_prom_response": dict, "isolator": str,
+                "isolator_args": dict}
+SOURCES = {"rapl-sysfs": ["package", "core", "uncore", "dram"], "rapl-msr": ["package", "core", "uncore", "dram"],
+           "acpi": ["platform"]}
+TRAINERS = {"SGDRegressorTrainer", "LinearRegressionTrainer", "PolynomialRegressionTrainer",
+            "GradientBoostingRegressorTrainer", "KNeighborsRegressorTrainer", "SVRRegressorTrainer", "XgboostFitTrainer",
+            "LogarithmicRegressionTrainer", "LogisticRegressionTrainer", "ExponentialRegressionTrainer"}
+ISOLATORS = {"MinIdleIsolator", "NoneIsolator", "ProfileBackgroundIsolator", "TrainIsolator"}
+COUNTER = ["cache_miss", "cpu_cycles", "cpu_instructions"]
+IRQ = ["bpf_block_irq", "bpf_net_rx_irq", "bpf_net_tx_irq"]
+BPF = ["bpf_cpu_time_ms", "bpf_page_cache_hit"]
+GROUPS = {"CounterOnly": COUNTER, "BPFOnly": BPF, "BPFIRQ": BPF + IRQ, "CounterIRQCombined": COUNTER + IRQ,
+          "Basic": BPF + COUNTER}
+
+
+class Wrong(Exception):
+    pass
+
+
+def need(rule, words):
+    if not rule:
+        raise Wrong(words)
+
+
+def no_twice(pairs):
+    need(len({k for k, _ in pairs}) == len(pairs), "an object names a key twice")
+    return dict(pairs)
+
+
+def check_keys(value, keys, what, optional=()):
+    need(isinstance(value, dict), f"{what} is no object")
+    need(set(value) <= set(keys), f"{what} has unknown keys {set(value) - set(keys)}")
+    for key, kind in keys.items():
+        if key in value:
+            need(isinstance(value[key], kind), f"{what}.{key} is no {kind.__name__}")
+        else:
+            need(key in optional, f"{what}.{key} is missing")
+
+
+def check_response(response, source, what):
+    """Returns the names of metrics that have data, and how many samples there are."""
+    full, samples = set(), 0
+    for name, results in response.items():
+        need(isinstance(results, list), f"{what}: {name} is no array")
+        sets = set()
+        for one in results:
+            need(isinstance(one, dict) and set(one) == {"metric", "values"}, f"{what}: {name} has a result that is no matrix")
+            metric = one["metric"]
+            need(isinstance(metric, dict) and all(isinstance(v, str) for v in metric.values()), f"{what}: labels are no strings")
+            need(metric.get("__name__") == name, f"{what}: {name} holds {metric.get('__name__')}")
+            need(metric.get("job"), f"{what}: {name} has no job")
+            need(metric["job"] != "vm", f"{what}: rows of job vm are dropped")
+            if name.startswith("kepler_container_"):
+                for label in ("container_id", "pod_name", "container_name", "container_namespace"):
+                    need(label in metric, f"{what}: {name} has no {label}")
+            if name.startswith("kepler_node_") and name.endswith("_joules_total"):
+                for label in ("source",):
+                    need(label in metric, f"{what}: {name} has no {label}")
+            key = tuple(sorted(metric.items()))
+            need(key not in sets, f"{what}: {name} has a series twice")
+            sets.add(key)
+            values = one["values"]
+            need(isinstance(values, list) and values, f"{what}: {name} has a series without values")
+            before = -math.inf
+            for pair in values:
+                need(isinstance(pair, list) and len(pair) == 2, f"{what}: {name} has a value that is no pair")
+                at, text = pair
+                need(isinstance(at, (int, float)) and not isinstance(at, bool), f"{what}: {name} has a time that is no number")
+                need(1e9 < at < 1e10, f"{what}: {at} is not in seconds")
+                need(at > before, f"{what}: {name} goes back in time")
+                before = at
+                need(isinstance(text, str), f"{what}: {name} has a value that is no string")
+                float(text)
+            samples += len(values)
+            if name.startswith("kepler_node_") and metric.get("source") != source and name.endswith("_joules_total"):
+                continue
+            full.add(name)
+    return full, samples
+
+
+def check(body):
+    request = json.loads(body, object_pairs_hook=no_twice)
+    check_keys(request, KEYS, "request", optional=("use_vm_metrics",))
+    trainer = request["trainer"]
+    check_keys(trainer, TRAINER_KEYS, "trainer")
+    need(request["name"] and "/" not in request["name"], "name is no file name")
+    source = request["energy_source"]
+    need(source in SOURCES, f"energy_source '{source}' is not known")
+    for key in ("abs_trainers", "dyn_trainers"):
+        need(trainer[key] and set(trainer[key]) <= TRAINERS, f"{key} names an unknown trainer")
+    need(trainer["isolator"] in ISOLATORS, "isolator is not known")
+    need(set(trainer["isolator_args"]) <= {"abs_pipeline_name"}, "isolator_args has unknown keys")
+    full, samples = check_response(request["prom_response"], source, "prom_response")
+    for component in SOURCES[source]:
+        need(f"kepler_node_{component}_joules_total" in full, f"there is no energy of {component}")
+    groups = [g for g, names in GROUPS.items() if all(f"kepler_container_{n}_total" in full for n in names)]
+    need(groups, "no feature group is complete")
+    idle = trainer["idle_prom_response"]
+    check_response(idle, source, "idle_prom_response")
+    need("kepler_container_bpf_cpu_time_ms_total" in idle or "BPFOnly" not in groups, "the idle recording has no CPU time")
+    for group in groups:
+        need(all(f"kepler_container_{n}_total" in idle for n in GROUPS[group]), f"the idle recording lacks features of {group}")
+    idle_end = [v[0] for r in idle.values() for s in r for v in s["values"]]
+    return {"samples": samples, "groups": groups, "idle_seconds": max(idle_end) - min(idle_end) if idle_end else 0,
+            "zero": [c for c in SOURCES[source] if all(float(v[1]) == 0 for s in request["prom_response"][
+                f"kepler_node_{c}_joules_total"] for v in s["values"])]}
+
+
+def main():
+    port, log, archive = int(sys.argv[1]), sys.argv[2], sys.argv[3]
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+        def do_POST(self):
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            try:
+                need(self.path == "/train", f"{self.path} is not /train")
+                need(self.headers["Content-Type"].startswith("application/json"), "the content type is not JSON")
+                line, status, answer = json.dumps(check(body)), 200, open(archive, "rb").read()
+            except (Wrong, ValueError, KeyError, TypeError) as e:
+                line, status, answer = f"wrong: {e}", 500, b"<html>Internal Server Error</html>"
+            with open(log, "a", encoding="utf-8") as f:
+                f.write(line + "\n")
+            self.send_response(status)
+            self.send_header("Content-Type", "application/zip" if status == 200 else "text/html")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+    http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
+
+
+if __name__ == "__main__":
+    main()
