@@ -177,7 +177,7 @@ PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt
 ## check-qemu: the collector on Debian's kernel in qemu, with an ACPI power meter and CPU hotplug (3 minutes)
 check-qemu: have-build $(B)/bin/wattloop-collector
 	@tests/deps ensure $(PACKAGES_QEMU)
-	@B=$(B) tests/run tests/qemu/kernel.sh
+	@B=$(B) SYSTEM_SECONDS=660 tests/run tests/qemu/kernel.sh
 
 SECONDS ?= 1800
 SEED ?= 1

@@ -8,7 +8,7 @@ set -u
 
 here=$(dirname "$0")
 dir=$B/qemu
-QEMU_SECONDS=${QEMU_SECONDS:-240}
+QEMU_SECONDS=${QEMU_SECONDS:-600}
 modules=(acpi_power_meter msr ipmi_msghandler ipmi_devintf ipmi_si)
 mkdir -p "$dir"
 
@@ -66,7 +66,7 @@ check "the ACPI table compiles" iasl -p "$dir/meter" "$here/meter.asl"
 check "an initramfs is made" make_root
 check "the kernel boots, and the machine switches itself off" boot
 rm -rf "$left" && mkdir "$left"
-check "it hands over what it left" tar x -C "$left" -f "$dir/out.tar"
+check "it hands over what it left" tar xz -C "$left" -f "$dir/out.tar"
 echo "# Linux $(cat "$left/release")"
 check "the kernel has nothing to complain about" sh -c "! grep -E 'BUG:|Oops:|Call Trace:' '$left/dmesg'"
 

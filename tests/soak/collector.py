@@ -25,7 +25,8 @@ import time
 WATTS = 40
 MODULUS_UJ = 20_000_000_000  # a round every 500 s, the first ends after 15 s
 LIFE_S = 1.0                # of a container: several samples, even where a sample comes late
-CHURNERS = 8
+CHURNERS = 16
+FORGOTTEN_S = 600           # containers without activity stay in memory and in /metrics so long
 FILL_EVERY_S, KILL_EVERY_S = 30, 12
 CGROUPS = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified", "/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/cpu,cpuacct"]
 
@@ -109,7 +110,7 @@ def churn(parent, worker, rng):
         name = hashlib.sha256(f"{worker} {n} {rng.random()}".encode()).hexdigest()
         container = parent / f"docker-{name}.scope"
         container.mkdir()
-        cpu_s += live(container, rng.uniform(0.02, 0.1), LIFE_S)
+        cpu_s += live(container, rng.uniform(0.01, 0.05), LIFE_S)
         remove(container)
         n += 1
     return n, cpu_s
@@ -265,10 +266,13 @@ def main():
     print(f"# {counts}", flush=True)
     claim("the collector ran through", alive and status == 0, f"status {status}")
     half = [p for p in memory if p[0] >= memory[-1][0] / 2]
+    # Until the first are forgotten each new container takes its place; later their number only varies.
+    young = half[0][0] < FORGOTTEN_S
     for i, what in ((1, "anonymous memory"), (2, "resident memory")):
         grown = slope([(p[0], p[i]) for p in half]) * (half[-1][0] - half[0][0])
-        claim(f"{what} does not grow in the second half", grown <= 512,
-              f"{grown:+.0f} KiB by the fitted line; {half[-1][i]} KiB at the end")
+        allowed = 512 + (20 * counts["containers"] if young else half[0][i] / 10)
+        claim(f"{what} does not grow in the second half" + (", but for containers not yet forgotten" if young else ""),
+              grown <= allowed, f"{grown:+.0f} KiB by the fitted line; {half[-1][i]} KiB in the end")
     quarter = max(1, len(descriptors) // 4)  # some are open during a sample only
     first, last = min(descriptors[:quarter]), min(descriptors[-quarter:])
     claim("no descriptor leaks", last <= first, f"{first} at first, {last} in the end")
