@@ -38,7 +38,6 @@ struct collector {
         struct collector_stats stats;
         uint64_t due_ns; /* when the timer was to expire last */
         char *cpu_info;
-        struct buf text; /* of /metrics */
         struct log_limit feature_warning, power_warning, kubelet_warning, model_warning, parts_warning,
                 store_warning, reopen_warning;
         int timer_fd, signal_fd;
@@ -55,7 +54,6 @@ static void collector_done(struct collector *c)
         dynamic_model_free(c->dynamic);
         overhead_free(c->overhead);
         free(c->cpu_info);
-        buf_done(&c->text);
         closep(&c->timer_fd);
         closep(&c->signal_fd);
         closep(&c->guard_fd);
@@ -70,7 +68,7 @@ static void warn_limited(struct log_limit *limit, const char *what, const struct
         limit->suppressed = 0;
 }
 
-/* ---- one tick: read, fold, store, publish ---- */
+/* ---- one tick: read, fold, store; publish when asked ---- */
 
 static int read_sample(struct collector *c, struct sample *ret)
 {
@@ -163,21 +161,24 @@ static void store_interval(struct collector *c)
                 replace_store(c);
 }
 
-static void publish(struct collector *c)
+/* Called when somebody asks, at most once a tick. */
+static void publish(void *context)
 {
+        struct collector *c = context;
+        uint64_t begin_ns = clock_monotonic_ns();
+        CLEANUP(buf_done) struct buf text = { .max = METRICS_TEXT_MAX };
+
         c->stats.dropped_events = sampler_dropped(c->sampler);
         c->stats.power_errors = sampler_power(c->sampler)->errors;
-        if (!c->server)
-                return;
         sampler_stats(c->sampler, &c->stats);
         overhead_read(c->overhead, &c->stats.overhead);
         if (c->kubelet)
                 kubelet_stats(c->kubelet, clock_monotonic_ns(), &c->kubelet_stats);
-        buf_clear(&c->text);
         metrics_write(c->window, &c->machine, &c->stats, (enum metrics_style)c->options->metrics_style,
-                      &c->text);
-        if (c->text.failed || server_publish(c->server, c->text.data, c->text.size) < 0)
+                      &text);
+        if (text.failed || server_publish(c->server, text.data, text.size) < 0)
                 log_warning("metrics are out of date: no memory, or more than %zu bytes", METRICS_TEXT_MAX);
+        c->stats.publish_ns = clock_monotonic_ns() - begin_ns;
 }
 
 /* Stamps would be ahead of the clock until it has caught up, for ever if it was wrong by years. */
@@ -236,10 +237,10 @@ static void tick(struct collector *c)
         c->stats.store_ns = stored_ns - folded_ns;
         c->stats.tick_ns = stored_ns - begin_ns;
         c->stats.ticks++;
-        publish(c);
-        c->stats.publish_ns = clock_monotonic_ns() - stored_ns;
-        if (c->server)
+        if (c->server) {
+                server_outdate(c->server);
                 server_ticked(c->server, stored_ns);
+        }
 }
 
 /* ---- run ---- */
@@ -370,7 +371,8 @@ static int set_up(struct collector *c, struct err *e)
         if (r < 0)
                 return r;
         window_start(c->window, base.wall_ms);
-        publish(c);
+        if (c->server)
+                server_on_demand(c->server, publish, c);
         return 0;
 }
 
@@ -442,7 +444,6 @@ static int run_run(const void *options, int argc, char **argv)
 
         (void)argc;
         (void)argv;
-        buf_init(&c.text, METRICS_TEXT_MAX);
         r = open_signals(&c.signal_fd, &e);
         if (r == 0)
                 r = set_up(&c, &e);

@@ -210,7 +210,7 @@ static void write_overhead(struct buf *out, const struct collector_stats *s)
                       { "store", s->store_ns } };
 
         prom_family(out, "wattloop_collector_part_seconds", "gauge",
-                    "Time that the parts of the last tick took; publishing: of the tick before");
+                    "Time that the parts of the last tick took; publishing: the time before this one");
         for (size_t i = 0; i < ARRAY_SIZE(parts); i++) {
                 const struct prom_label labels[] = { { "part", parts[i].part }, { NULL, NULL } };
 

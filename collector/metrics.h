@@ -25,7 +25,7 @@ struct collector_stats {
         uint64_t late_ns, late_total_ns; /* how late the last tick began, and all of them together */
         uint64_t attribution_errors;     /* ticks whose parts did not add up to the node */
         uint64_t tick_ns;                /* the last tick's work, and its parts */
-        uint64_t features_ns, power_ns, store_ns, publish_ns; /* publish: of the tick before */
+        uint64_t features_ns, power_ns, store_ns, publish_ns; /* publish: when it was asked for before */
         struct overhead overhead;
         const struct kubelet_stats *kubelet; /* NULL: none configured */
 };

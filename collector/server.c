@@ -18,6 +18,9 @@ struct server {
         struct MHD_Daemon *daemon;
         char *text; /* owned */
         size_t size;
+        void (*render)(void *context); /* NULL: texts are published unasked */
+        void *context;
+        bool outdated;
         uint64_t ticked_ns; /* 0: never */
         char address[NI_MAXHOST + NI_MAXSERV + 4];
 };
@@ -76,13 +79,17 @@ static enum MHD_Result answer_text(struct MHD_Connection *connection, unsigned i
 }
 
 /* What is published, and what only now is known. */
-static enum MHD_Result answer_metrics(const struct server *s, struct MHD_Connection *connection)
+static enum MHD_Result answer_metrics(struct server *s, struct MHD_Connection *connection)
 {
         static const char type[] = "text/plain; version=0.0.4; charset=utf-8",
                           family[] = "wattloop_collector_last_tick_age_seconds";
         struct buf text;
         enum MHD_Result r;
 
+        if (s->outdated && s->render) {
+                s->outdated = false;
+                s->render(s->context);
+        }
         buf_init(&text, s->size + 512);
         (void)buf_append(&text, s->text, s->size); /* failure is sticky */
         if (s->ticked_ns) {
@@ -105,7 +112,6 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
                               const char *method, const char *version, const char *data, size_t *data_size,
                               void **request)
 {
-        const struct server *s = context;
         static char seen;
 
         (void)version;
@@ -121,7 +127,7 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
         if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0)
                 return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
         if (!strcmp(url, "/metrics"))
-                return answer_metrics(s, connection);
+                return answer_metrics(context, connection);
         if (!strcmp(url, "/healthz"))
                 return answer_text(connection, MHD_HTTP_OK, "ok");
         if (!strcmp(url, "/"))
@@ -209,6 +215,18 @@ int server_publish(struct server *s, const char *text, size_t size)
         s->text = copy;
         s->size = size;
         return 0;
+}
+
+void server_on_demand(struct server *s, void (*render)(void *context), void *context)
+{
+        s->render = render;
+        s->context = context;
+        s->outdated = true;
+}
+
+void server_outdate(struct server *s)
+{
+        s->outdated = true;
 }
 
 void server_ticked(struct server *s, uint64_t now_ns)

@@ -71,6 +71,29 @@ static void metrics_are_the_published_text(void **state)
         assert_non_null(strstr(reply, "\r\n\r\nb 2\n"));
 }
 
+static void render(void *context)
+{
+        char text[16];
+
+        (void)snprintf(text, sizeof(text), "n %d\n", ++*(int *)context);
+        assert_int_equal(server_publish(server, text, strlen(text)), 0);
+}
+
+static void a_text_is_made_when_somebody_asks_and_once(void **state)
+{
+        int rendered = 0;
+
+        (void)state;
+        server_on_demand(server, render, &rendered);
+        server_outdate(server);
+        assert_int_equal(rendered, 0);
+        assert_non_null(strstr(ask(REQUEST("GET /metrics")), "\r\n\r\nn 1\n"));
+        assert_non_null(strstr(ask(REQUEST("GET /metrics")), "\r\n\r\nn 1\n"));
+        (void)ask(REQUEST("GET /healthz"));
+        server_outdate(server);
+        assert_non_null(strstr(ask(REQUEST("GET /metrics")), "\r\n\r\nn 2\n"));
+}
+
 static void health_and_the_front_page_are_there(void **state)
 {
         (void)state;
@@ -123,8 +146,12 @@ static void addresses_are_checked(void **state)
 int main(void)
 {
         const struct CMUnitTest tests[] = {
-                TEST(metrics_are_the_published_text),    TEST(health_and_the_front_page_are_there),
-                TEST(other_requests_are_refused),        TEST(a_port_in_use_is_told),
+                TEST(metrics_are_the_published_text),
+                TEST(health_and_the_front_page_are_there),
+                TEST(a_text_is_made_when_somebody_asks_and_once),
+                TEST(health_and_the_front_page_are_there),
+                TEST(other_requests_are_refused),
+                TEST(a_port_in_use_is_told),
                 cmocka_unit_test(addresses_are_checked),
         };
 
