@@ -14,19 +14,19 @@ chmod 755 "$dir"
 start_estimator "$dir" --socket-pedigree off --socket-owner "$(id -u):$(id -g)"
 check "without a store there is no model" test "$(status_of "$sock" '.models | length')" = 0
 const_weights 51 | install_weights "$dir/store" acpi/AbsPower >/dev/null
-check "a model of a store that comes to be is loaded without being asked" wait_for 5 model_is "$sock" Const_51
+check "a model of a store that comes to be is loaded without being asked" wait_for 20 model_is "$sock" Const_51
 const_weights 52 | install_weights "$dir/store" acpi/AbsPower >/dev/null
-check "so is the next" wait_for 5 model_is "$sock" Const_52
+check "so is the next" wait_for 20 model_is "$sock" Const_52
 const_weights -5 | install_weights "$dir/store" acpi/AbsPower >/dev/null
-check "one that predicts negative power is refused" wait_for 5 eval \
+check "one that predicts negative power is refused" wait_for 20 eval \
         'status_of "$sock" ".refused[0].error" | grep -q "negative power for platform"'
 check "while the one before serves" model_is "$sock" Const_52
 const_weights 53 | install_weights "$dir/store" acpi/DynPower >/dev/null
-check "and another output type is added" wait_for 5 eval '[ "$(status_of "$sock" ".models | length")" = 2 ]'
+check "and another output type is added" wait_for 20 eval '[ "$(status_of "$sock" ".models | length")" = 2 ]'
 rm -r "$dir/store"
-check "a store that is removed has no models" wait_for 5 eval '[ "$(status_of "$sock" ".models | length")" = 0 ]'
+check "a store that is removed has no models" wait_for 20 eval '[ "$(status_of "$sock" ".models | length")" = 0 ]'
 const_weights 54 | install_weights "$dir/store" acpi/AbsPower >/dev/null
-check "and one that is made again has" wait_for 5 model_is "$sock" Const_54
+check "and one that is made again has" wait_for 20 model_is "$sock" Const_54
 reply=$(ask "$sock" "$REQUEST")
 check "a reply without pedigree ends behind core_ratio" eval '[[ $reply == *"\"core_ratio\": "*([0-9.])"}" ]]'
 stop "$STARTED_PID"
@@ -44,7 +44,8 @@ os.execv(sys.argv[2], sys.argv[2:])
 PY
 start "$dir/log" python3 "$dir/activate.py" "$dir/given" "$ESTIMATOR" serve --config "$CONFIG" --socket-path "$dir/own" \
         --store-path "$dir/store"
-check "a socket of the service manager is served" wait_for 10 eval 'ask "$dir/given" "$REQUEST" | grep -q 54.0'
+wait_for 30 test -S "$dir/given"
+check_has "a socket of the service manager is served" "$(ask "$dir/given" "$REQUEST")" 54.0
 check "in place of one of its own" test ! -e "$dir/own"
 stop "$STARTED_PID"
 check "and is left to it at the end" test -S "$dir/given"
