@@ -212,6 +212,17 @@ soak-chaos: have-delivery $(BINARIES) $(B)/tests/system/recording
 soak-delivery: $(B)/tests/bench/bench_delivery $(B)/tests/system/recording have-delivery $(BINARIES)
 	@mkdir -p build/soak; B=$(B) DAYS=$(DAYS) $< build/soak/delivery.json
 
+# DATA is a recording; GROUP and COMPONENT choose from it.
+DATA ?= ../shared/nx12
+$(B)/tests/bench/tune: $(B)/tests/bench/tune.o $(B)/lib/model-server.a $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(call pc_libs,model-server) -o $@
+
+## tune: compare hyper-parameters of general models on a recording (DATA, GROUP, COMPONENT)
+.PHONY: tune
+tune: $(B)/tests/bench/tune
+	@$< '$(DATA)' '$(GROUP)' '$(COMPONENT)'
+
 # A fuzz target links libFuzzer (clang); FUZZ_SECONDS each, over tests/data/fuzz/NAME when it is there.
 FUZZ_SECONDS ?= 10
 ## fuzz: every fuzz target for FUZZ_SECONDS (10) each

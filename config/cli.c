@@ -44,7 +44,7 @@ static PRINTF(2, 3) int misuse(const struct cli *c, const char *fmt, ...)
 /* "sampling.interval_ms" is --sampling-interval-ms */
 static void switch_name(const struct option *o, char ret[OPTION_KEY_MAX + 2])
 {
-        int n = snprintf(ret, OPTION_KEY_MAX + 2, "--%s", o->key);
+        int n = snprintf(ret, OPTION_KEY_MAX + 2, "%s%s", *o->key == '-' ? "" : "--", o->key);
 
         for (int i = 0; i < n && ret[i]; i++)
                 if (ret[i] == '.' || ret[i] == '_')

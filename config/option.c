@@ -484,7 +484,7 @@ static void print_group(const struct option *table, const void *options, const c
         for (const struct option *o = table; o->key; o++) {
                 const char *name = o->key + size, *dot;
 
-                if (strncmp(o->key, prefix, size) != 0)
+                if (*o->key == '-' || strncmp(o->key, prefix, size) != 0)
                         continue;
                 dot = strchr(name, '.');
                 if (!dot) {

@@ -26,7 +26,8 @@ struct string_list {
 bool string_list_has(const struct string_list *list, const char *item);
 
 struct option {
-        const char *key; /* dotted: "sampling.interval"; the command line says --sampling-interval */
+        const char *key; /* dotted: "sampling.interval"; the command line says --sampling-interval. "--data":
+                            of one run, not of the installation, so on the command line only */
         enum option_type type;
         size_t offset;              /* of the destination in the options struct */
         const char *fallback;       /* default, in the syntax of the value */

@@ -150,6 +150,14 @@ static int unknown_key(struct loader *l, const char *key, yaml_mark_t mark)
         return fail_at(l, mark, "unknown key '%.60s'", key);
 }
 
+/* What the command line alone may say is no key here. */
+static const struct option *key_find(const struct option *table, const char *key)
+{
+        const struct option *o = option_find(table, key);
+
+        return o && *o->key != '-' ? o : NULL;
+}
+
 /* A key event below `prefix` becomes the dotted key it stands for. */
 static int read_key(struct loader *l, const char *prefix, const yaml_event_t *event, char ret[OPTION_KEY_MAX])
 {
@@ -159,7 +167,7 @@ static int read_key(struct loader *l, const char *prefix, const yaml_event_t *ev
                 return fail_at(l, event->start_mark, "a key must be a plain word");
         (void)snprintf(whole, sizeof(whole), "%s%s%.70s", prefix, *prefix ? "." : "", text_of(event));
         if (strlen(text_of(event)) != event->data.scalar.length || strlen(whole) >= OPTION_KEY_MAX ||
-            (!option_find(l->table, whole) && !is_group(l->table, whole)))
+            (!key_find(l->table, whole) && !is_group(l->table, whole)))
                 return unknown_key(l, whole, event->start_mark);
         (void)snprintf(ret, OPTION_KEY_MAX, "%s", whole);
         return remember(l, ret, event->start_mark);
@@ -254,7 +262,7 @@ static int load_mapping(struct loader *l, const char *prefix);
 /* Recursion ends with the known groups: an unknown key is refused before its value is looked at. */
 static int load_value(struct loader *l, const char *key)
 {
-        const struct option *o = option_find(l->table, key);
+        const struct option *o = key_find(l->table, key);
         yaml_event_t event;
         int r;
 

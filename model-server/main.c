@@ -7,6 +7,7 @@
 
 #include "common/log.h"
 #include "config/cli.h"
+#include "model-server/commands.h"
 #include "model-server/puller.h"
 #include "model-server/replay.h"
 #include "model-server/serve/httpd.h"
@@ -84,6 +85,12 @@ static const struct command commands[] = {
         { "serve", "", 0, 0, "take batches in, learn, publish, and serve models", serve },
         { "replay", "MODEL [OUT.zip]", 1, 2, "make a published model again from its rows, and compare",
           replay },
+        { "train", "", 0, 0, "--data DIR --out DIR: train all kinds of models on a recording",
+          command_train },
+        { "evaluate", "FILE...", 1, 256, "--data DIR: score archives and weight files on a recording",
+          command_evaluate },
+        { "report", "", 0, 0, "--data DIR --out DIR: the accuracy report of a recording, with its models",
+          command_report },
         { 0 },
 };
 

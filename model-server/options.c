@@ -85,6 +85,11 @@ const struct option options_table[] = {
           "A connection that sends no whole request header for so long is closed." },
         { "limits.request_time", OPTION_DURATION, AT(request_ms), "60s", 1000, 3600e3, NULL,
           "A request that takes longer to arrive or to be taken is closed." },
+        { "--data", OPTION_STRING, AT(data), "", 0, 0, NULL,
+          "train, evaluate, report: directory of a recording." },
+        { "--out", OPTION_STRING, AT(out), "", 0, 0, NULL, "train, report: directory for what they make." },
+        { "--hold", OPTION_STRING, AT(hold), "", 0, 0, NULL,
+          "train: leave out one fold's rows, as in S3; evaluate: score only those." },
         { 0 },
 };
 

@@ -24,6 +24,7 @@ struct options {
         long long import_bytes, import_plain_bytes, import_lines, line_samples;
         long long connections;
         long long idle_ms, request_ms;
+        char *data, *out, *hold; /* of train, evaluate and report */
 };
 
 extern const struct option options_table[];

@@ -12,6 +12,7 @@
 #include "model-server/train/lsq.h"
 
 #define GRID_ROUNDS   8
+#define GRID_ROWS     400 /* enough to find the region that the search then refines */
 #define SEARCH_ROUNDS 10
 #define LAST_ROUNDS   60
 #define SEARCH_MAX    120
@@ -30,7 +31,7 @@ static const struct shape {
 
 static double f_logarithmic(double x, const double *u)
 {
-        return log(exp(u[0]) * fmax(x, 0) + 1);
+        return log(exp(u[0]) * (x > 0 ? x : 0) + 1);
 }
 
 static void p_logarithmic(const double line[2], const double *u, double ret[4])
@@ -92,6 +93,26 @@ static void begin(const struct search *s, double line[2])
                 line[0] += s->y[i] / (double)s->n;
 }
 
+/* Every k-th row, so that GRID_ROWS or a few more are left. */
+static int thin(const struct search *s, struct search *ret, double **ret_values)
+{
+        size_t k = s->n > GRID_ROWS ? s->n / GRID_ROWS : 1, n = (s->n + k - 1) / k;
+        double *values = calloc(2 * n, sizeof(*values));
+
+        if (!values)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++) {
+                values[i] = s->x[i * k];
+                values[n + i] = s->y[i * k];
+        }
+        *ret = *s;
+        ret->x = values;
+        ret->y = values + n;
+        ret->n = n;
+        *ret_values = values;
+        return 0;
+}
+
 static double grid(const struct search *s, double *ret_u, double ret_line[2])
 {
         const struct shape *p = s->shape;
@@ -150,15 +171,19 @@ int curve_fit(enum local_form form, const double *x, const double *y, size_t n, 
               double *ret_loss, struct err *e)
 {
         CLEANUP(search_done) struct search s = { .shape = &shapes[form], .x = x, .y = y, .n = n };
+        CLEANUP(freep) double *values = NULL;
         double u[2] = { 0 }, line[2] = { 0 }, step[2], least;
+        struct search some;
 
         if (!varies(x, n))
                 return err_set(e, -EDOM, "the feature does not vary");
         s.f = calloc(n, sizeof(*s.f));
         s.residuals = calloc(n, sizeof(*s.residuals));
-        if (!s.f || !s.residuals)
+        if (!s.f || !s.residuals || thin(&s, &some, &values) < 0)
                 return err_set(e, -ENOMEM, "out of memory");
-        least = grid(&s, u, line);
+        least = grid(&some, u, line);
+        if (isfinite(least))
+                least = evaluate(&s, u, SEARCH_ROUNDS, line);
         if (!isfinite(least))
                 return err_set(e, -EDOM, "the curve cannot follow these values");
         memcpy(step, s.shape->step, sizeof(step));

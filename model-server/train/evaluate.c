@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model-server/train/archive.h"
-
 #define SEED 1
 
 static const struct {
@@ -26,25 +24,38 @@ const char *evaluate_class(enum trainer_kind kind)
         return kinds[kind].class;
 }
 
+const char *evaluate_model_class(enum trainer_kind kind)
+{
+        return kinds[kind].model_class;
+}
+
+int evaluate_train(enum trainer_kind kind, const struct general_settings *s, const struct table *t,
+                   const char *component, struct model_archive *archive, struct archive_component *ret,
+                   struct err *e)
+{
+        *ret = (struct archive_component){ .name = component, .mae = NAN, .mape = -1 };
+        return kinds[kind].train(s, t, component, SEED, archive, ret->features, &ret->n_features, e);
+}
+
 static int train_archive(enum trainer_kind kind, const struct general_settings *s, const struct table *t,
                          const char *component, struct model_archive **ret, struct err *e)
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = calloc(1, sizeof(*archive));
-        struct archive_component c = { .name = component, .mae = NAN, .mape = -1 };
         struct archive_head head = { .trainer = kinds[kind].class,
                                      .model_class = kinds[kind].model_class,
                                      .output_type = "AbsPower",
                                      .provenance = "measured",
                                      .rows = t->n };
+        struct archive_component c;
         int r;
 
         if (!archive)
                 return err_set(e, -ENOMEM, "out of memory");
-        r = kinds[kind].train(s, t, component, SEED, archive, c.features, &c.n_features, e);
+        r = evaluate_train(kind, s, t, component, archive, &c, e);
         if (r < 0)
                 return r;
-        for (size_t j = 0; j < c.n_features; j++)
-                head.features[head.n_features++] = c.features[j];
+        memcpy(head.features, c.features, sizeof(head.features));
+        head.n_features = c.n_features;
         r = archive_finish(archive, &head, &c, 1, e);
         if (r == 0)
                 *ret = TAKE(archive);
@@ -82,7 +93,7 @@ static size_t columns_of(enum trainer_kind kind, const struct table *t, size_t *
 
 int evaluate_fold(enum trainer_kind kind, const struct general_settings *s, const struct table *t,
                   const char *component, const unsigned char *mark, const unsigned char *active,
-                  struct score_sum *ret, struct err *e)
+                  double *estimates, struct score_sum *ret, struct err *e)
 {
         CLEANUP(table_done) struct table train = { 0 }, held = { 0 };
         CLEANUP(freep) double *out = NULL;
@@ -114,6 +125,8 @@ int evaluate_fold(enum trainer_kind kind, const struct general_settings *s, cons
                         continue;
                 error = fabs(out[k] - held.y[k]);
                 ret->error += error;
+                if (estimates)
+                        estimates[i] = out[k];
                 if (active && active[i]) {
                         ret->active_error += error;
                         ret->active_rows++;

@@ -10,14 +10,17 @@
 #include "model-server/train/lsq.h"
 #include "model/blend.h"
 
-#define HUBER_WATTS 3.0
-#define HEADROOM    0.1   /* of the range: how far above what was seen an estimate may be */
-#define GUARD_TAIL  0.005 /* share of the rows beyond a guard's range, either side */
-#define CPU_TIME    "bpf_cpu_time"
-#define RATIOS_MAX  16
+#define HUBER_WATTS    3.0
+#define HEADROOM       0.1   /* of the range: how far above what was seen an estimate may be */
+#define GUARD_TAIL     0.005 /* share of the rows beyond a guard's range, either side */
+#define CPU_TIME       "bpf_cpu_time"
+#define ROWS_PER_ROUND 5
+#define ROUNDS_LEAST   25
 
 const struct general_settings general_settings[] = {
-        { NULL, NULL, { 5, 200, 128, 0.08, 5, 0.8, 0.8, 1 }, 0.5, 3, true },
+        { "KubeletOnly", NULL, { 3, 60, 64, 0.1, 10, 0.8, 0.8, 1 }, 0.5, 1, true },
+        { "CgroupOnly", NULL, { 3, 60, 64, 0.1, 10, 0.8, 0.8, 1 }, 0.5, 1, true },
+        { NULL, NULL, { 5, 150, 128, 0.1, 5, 0.8, 0.8, 1 }, 0.5, 3, true },
 };
 
 static bool matches(const char *wanted, const char *name)
@@ -182,6 +185,16 @@ struct boosting {
         size_t *use, n_use;      /* its columns */
 };
 
+/* Few rows bear few rounds. */
+static int rounds_for(const struct boost_parameters *p, size_t rows)
+{
+        int bearable = (int)(rows / ROWS_PER_ROUND);
+
+        if (bearable < ROUNDS_LEAST)
+                bearable = ROUNDS_LEAST;
+        return bearable < p->rounds ? bearable : p->rounds;
+}
+
 static bool is_constant(const double *y, size_t n)
 {
         for (size_t i = 1; i < n; i++)
@@ -221,6 +234,7 @@ static int train_files(struct boosting *b, const char *label, const double *y, j
         CLEANUP(freep) float *targets = NULL;
         int r = to_floats(y, b->t->n, &targets, e), seeds = b->settings->seeds;
 
+        p.rounds = rounds_for(&p, b->t->n);
         if (r == 0 && is_constant(y, b->t->n))
                 seeds = p.rounds = 1; /* nothing to learn */
         for (int k = 0; r == 0 && k < seeds; k++) {
@@ -450,8 +464,7 @@ int general_train_plain(const struct general_settings *s, const struct table *al
                 r = boost_data_new(x, t.n, t.p, &data, e);
         if (r < 0)
                 return r;
-        if (is_constant(t.y, t.n))
-                p.rounds = 1;
+        p.rounds = is_constant(t.y, t.n) ? 1 : rounds_for(&p, t.n);
         buf_init(&file, BOOST_FILE_MAX);
         r = boost_train(data, y, table_mean(t.y, t.n), &p, seed, BOOST_JSON, &file, e);
         (void)snprintf(name, sizeof(name), "%s.json", component);

@@ -11,10 +11,11 @@
 #include "model-server/train/lsq.h"
 #include "model/model.h"
 
-#define HUBER_WATTS 3.0
-#define INNER_FOLDS 4
-#define EXCITED     0.05 /* of its largest value: a feature that fewer rows reach has not been seen at work */
-#define EXCITED_MIN 0.02 /* share of the rows */
+#define HUBER_WATTS   3.0
+#define INNER_FOLDS   4
+#define MAIN_FEATURES 2
+#define EXCITED       0.05 /* of its largest value: a feature that fewer rows reach has not been seen at work */
+#define EXCITED_MIN   0.02 /* share of the rows */
 
 const struct local_trainer local_trainers[] = {
         { "ols", "SGDRegressorTrainer", LOCAL_LINEAR, LOSS_SQUARED, false },
@@ -82,17 +83,60 @@ static int fit_linear(const struct table *t, struct local_fit *f, struct err *e)
 
 /* ---- curves ---- */
 
+static double correlation(const struct table *t, size_t j)
+{
+        double sx = 0, sy = 0, sxx = 0, sxy = 0, mean_y = table_mean(t->y, t->n), n = (double)t->n;
+
+        for (size_t i = 0; i < t->n; i++) {
+                double x = t->x[i * t->p + j], y = t->y[i] - mean_y;
+
+                sx += x;
+                sy += y;
+                sxx += x * x;
+                sxy += x * y;
+        }
+        sxx -= sx * sx / n;
+        return sxx > 0 ? fabs(sxy - sx * sy / n) / sqrt(sxx) : 0;
+}
+
+/* The features that a curve may be a function of: those that go with the watts most. */
+static size_t main_features(const struct table *t, const struct local_fit *f, size_t ret[MAIN_FEATURES])
+{
+        double found[MAIN_FEATURES] = { 0 };
+        size_t n = 0;
+
+        for (size_t j = 0; j < t->p; j++) {
+                double c = excited(t, j, f->scale[j]) ? correlation(t, j) : -1;
+                size_t at = n;
+
+                while (at > 0 && c > found[at - 1])
+                        at--;
+                if (!(c >= 0) || at == MAIN_FEATURES)
+                        continue;
+                n += n < MAIN_FEATURES;
+                for (size_t k = n - 1; k > at; k--) {
+                        found[k] = found[k - 1];
+                        ret[k] = ret[k - 1];
+                }
+                found[at] = c;
+                ret[at] = j;
+        }
+        return n;
+}
+
 static int fit_curve(const struct table *t, struct local_fit *f, struct err *e)
 {
         CLEANUP(freep) double *x = calloc(t->n + 1, sizeof(*x));
         double least = INFINITY, curve[4], loss;
+        size_t candidates[MAIN_FEATURES], n;
         int r;
 
         if (!x)
                 return err_set(e, -ENOMEM, "out of memory");
-        for (size_t j = 0; j < t->p; j++) {
-                if (!excited(t, j, f->scale[j]))
-                        continue;
+        n = main_features(t, f, candidates);
+        for (size_t k = 0; k < n; k++) {
+                size_t j = candidates[k];
+
                 for (size_t i = 0; i < t->n; i++)
                         x[i] = t->x[i * t->p + j] / f->scale[j];
                 r = curve_fit(f->trainer->form, x, t->y, t->n, curve, &loss, e);

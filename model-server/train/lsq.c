@@ -264,7 +264,7 @@ double lsq_line(const double *f, const double *y, size_t n, int iterations, doub
                 double s = 0, sf = 0, sff = 0, sy = 0, sfy = 0, det;
 
                 for (size_t i = 0; i < n; i++) {
-                        double w = 1 / fmax(fabs(r[i]), epsilon), wf = w * f[i];
+                        double size = fabs(r[i]), w = 1 / (size > epsilon ? size : epsilon), wf = w * f[i];
 
                         s += w;
                         sf += wf;

@@ -236,7 +236,7 @@ static void folds_are_scored_on_rows_that_were_not_trained_on(void **state)
         }
         for (int kind = 0; kind < TRAINER_KINDS; kind++) {
                 assert_int_equal(evaluate_fold((enum trainer_kind)kind, &quick, &t, "package", mark, active,
-                                               &score, NULL),
+                                               NULL, &score, NULL),
                                  0);
                 assert_int_equal(score.rows, 30);
                 assert_int_equal(score.active_rows, 20);
