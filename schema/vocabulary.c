@@ -17,6 +17,8 @@ const struct feature features[FEATURE_N] = {
         [FEATURE_CPU_CYCLES] = { "cpu_cycles", "cpu_cycles", 1 },
         [FEATURE_CPU_INSTRUCTIONS] = { "cpu_instructions", "cpu_instructions", 1 },
         [FEATURE_CACHE_MISS] = { "cache_miss", "cache_miss", 1 },
+        [FEATURE_PAGE_CACHE_READ] = { "page_cache_read", "page_cache_read_pages", 1e-6 },
+        [FEATURE_PAGE_CACHE_ADDED] = { "page_cache_added", "page_cache_added_pages", 1e-6 },
 };
 
 #define WORKLOAD                                                                                             \

@@ -27,6 +27,9 @@ enum feature_id {
         FEATURE_CPU_CYCLES, /* hardware counters: NULL on machines without */
         FEATURE_CPU_INSTRUCTIONS,
         FEATURE_CACHE_MISS,
+        FEATURE_PAGE_CACHE_READ, /* pages of 4096 bytes asked for by read(), cached or not; ours, not Kepler's
+                                  */
+        FEATURE_PAGE_CACHE_ADDED, /* pages that were not in the cache; ours */
         FEATURE_N,
 };
 extern const struct feature features[FEATURE_N];

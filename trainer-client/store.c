@@ -36,6 +36,13 @@ enum query {
 #define INTERVAL_COLUMNS                                                                                     \
         "interval_id, start_ms, end_ms, duration_ns, measured_ns, feature_source, definition, epoch_id"
 
+/* in the order of the primary keys, so this and Q_POWER walk along the file */
+#define USAGE(version_3)                                                                                     \
+        "SELECT interval_id, entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, block_irq, "  \
+        "cpu_cycles, cpu_instructions, cache_miss, " version_3 " FROM usage "                                \
+        "WHERE interval_id BETWEEN ?1 AND ?2 ORDER BY interval_id, entity_id"
+static const char usage_before_version_3[] = USAGE("NULL, NULL");
+
 static const char *const queries[Q_N] = {
         [Q_BACKLOG] = "SELECT count(*), (SELECT max(end_ms) FROM interval), (SELECT max(interval_id) FROM "
                       "interval) "
@@ -55,10 +62,7 @@ static const char *const queries[Q_N] = {
         [Q_PREVIOUS] = "SELECT " INTERVAL_COLUMNS " FROM interval WHERE interval_id < ?1 AND epoch_id = ?2 "
                        "ORDER BY interval_id DESC LIMIT 1",
         [Q_EPOCH] = "SELECT epoch, boot_id, node_id, node_name, machine FROM epoch WHERE epoch_id = ?1",
-        /* in the order of the primary keys, so both walk along the file */
-        [Q_USAGE] = "SELECT interval_id, entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, "
-                    "block_irq, cpu_cycles, cpu_instructions, cache_miss "
-                    "FROM usage WHERE interval_id BETWEEN ?1 AND ?2 ORDER BY interval_id, entity_id",
+        [Q_USAGE] = USAGE("page_cache_read_pages, page_cache_added_pages"),
         [Q_POWER] = "SELECT interval_id, sensor_id, energy_uj, idle_uj FROM power "
                     "WHERE interval_id BETWEEN ?1 AND ?2 ORDER BY interval_id, sensor_id",
         [Q_ENTITY] = "SELECT key, pod_name, container_name, container_namespace, kind = 'container' "
@@ -69,7 +73,7 @@ static const char *const queries[Q_N] = {
                    "u.entity_id = ?1 "
                    "WHERE i.epoch_id = ?2 AND i.interval_id < ?3 ORDER BY i.interval_id DESC LIMIT 1",
 };
-_Static_assert(FEATURE_N == 8, "Q_USAGE names every feature's column, in the order of enum feature_id");
+_Static_assert(FEATURE_N == 10, "Q_USAGE names every feature's column, in the order of enum feature_id");
 
 /* Ids of the entities that this run has met in an epoch: who was met before is not searched for. Open
  * addressing; 0 is no id. */
@@ -150,15 +154,17 @@ int store_open(const char *path, struct store **ret_store, struct err *e)
         static const struct db_migrations migrations = { samples_migrations, ARRAY_SIZE(samples_migrations),
                                                          SAMPLES_APPLICATION_ID };
         CLEANUP(store_closep) struct store *s = calloc(1, sizeof(*s));
-        int r;
+        int version, r;
 
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
-        r = db_open(path, DB_READ_ONLY, &migrations, STORE_BUSY_MS, &s->db, NULL, e);
+        r = db_open(path, DB_READ_ONLY, &migrations, STORE_BUSY_MS, &s->db, &version, e);
         if (r < 0)
                 return r;
         for (int i = 0; i < Q_N; i++) {
-                r = db_prepare(s->db, queries[i], &s->stmt[i], e);
+                bool old = i == Q_USAGE && version < 3; /* a collector of a version before writes it */
+
+                r = db_prepare(s->db, old ? usage_before_version_3 : queries[i], &s->stmt[i], e);
                 if (r < 0)
                         return err_prefix(e, r, "database '%s'", path);
         }

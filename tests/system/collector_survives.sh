@@ -76,8 +76,9 @@ for i in $(seq 0 60); do
         mkdir "$dir/later.db.corrupt-$(date -u -d "@$((now + i))" +%Y%m%dT%H%M%SZ)"
 done
 sqlite3 "$dir/later.db" '.timeout 5000' 'PRAGMA wal_checkpoint(TRUNCATE)' >/dev/null
+version=$(sqlite3 -readonly "$dir/later.db" 'PRAGMA user_version')
 dd if=/dev/urandom of="$dir/later.db" bs=4096 seek=1 count=30 conv=notrunc status=none
-sqlite3 "$dir/later.db" '.timeout 5000' 'PRAGMA user_version = 1' # the collector's cached pages are void now
+sqlite3 "$dir/later.db" '.timeout 5000' 'PRAGMA user_version = '"$version" # the collector's cached pages are void now
 check "a file that cannot be put aside is told" wait_for 10 grep -q "nothing is stored" "$dir/later.log"
 rmdir "$dir"/later.db.corrupt-*
 check "and recording goes on once it can" \

@@ -20,6 +20,16 @@ struct samples {
         sqlite3 *db;
 };
 
+/* Tables with the columns that tests fill. */
+#define INTERVAL                                                                                             \
+        "interval (interval_id, epoch_id, start_ms, end_ms, duration_ns, measured_ns, feature_source, "      \
+        "definition)"
+#define POWER  "power (interval_id, sensor_id, energy_uj, idle_uj, model)"
+#define ENTITY "entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace)"
+#define USAGE                                                                                                \
+        "usage (interval_id, entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, block_irq, "  \
+        "cpu_cycles, cpu_instructions, cache_miss)"
+
 static int samples_setup(void **state)
 {
         static const struct db_migrations migrations = { samples_migrations, ARRAY_SIZE(samples_migrations),

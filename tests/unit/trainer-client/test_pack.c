@@ -16,41 +16,31 @@ static const char recording[] =
         "INSERT INTO epoch VALUES (1, 'e1', 'boot1', 'node', 'n1', 500, "
         "  '{\"processor\": \"acme_z1\", \"cores\": 8, \"chips\": 1, \"cpu_architecture\": \"Zed Lake\"}');"
         "INSERT INTO epoch VALUES (2, 'e2', 'boot2', 'node', 'n1', 99000, '{}');"
-        "INSERT INTO interval VALUES (1, 1, 1000, 4000, 3000000000, 3000000000, 'bpf', 'exact');"
-        "INSERT INTO interval VALUES (2, 1, 4000, 7000, 3000000000, 6000000000, 'bpf', 'exact');"
-        "INSERT INTO interval VALUES (3, 1, 12000, 15000, 3000000000, 9000000000, 'proc', 'exact');"
-        "INSERT INTO interval VALUES (4, 2, 99000, 102000, 3000000000, 3000000000, 'proc', 'exact');"
-        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
-        "VALUES (1, 'node', '', '', '', '', '');"
-        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
-        "VALUES (2, 'container', 'c1', '/c1', 'pod', 'main', 'ns');"
-        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
-        "VALUES (3, 'container', 'c2', '/c2', '', '', '');"
-        "INSERT INTO entity (entity_id, kind, key, cgroup, pod_name, container_name, container_namespace) "
-        "VALUES (4, 'container', 'c3', '/c3', '', '', '');"
+        "INSERT INTO " INTERVAL " VALUES (1, 1, 1000, 4000, 3000000000, 3000000000, 'bpf', 'exact');"
+        "INSERT INTO " INTERVAL " VALUES (2, 1, 4000, 7000, 3000000000, 6000000000, 'bpf', 'exact');"
+        "INSERT INTO " INTERVAL " VALUES (3, 1, 12000, 15000, 3000000000, 9000000000, 'proc', 'exact');"
+        "INSERT INTO " INTERVAL " VALUES (4, 2, 99000, 102000, 3000000000, 3000000000, 'proc', 'exact');"
+        "INSERT INTO " ENTITY " VALUES (1, 'node', '', '', '', '', '');"
+        "INSERT INTO " ENTITY " VALUES (2, 'container', 'c1', '/c1', 'pod', 'main', 'ns');"
+        "INSERT INTO " ENTITY " VALUES (3, 'container', 'c2', '/c2', '', '', '');"
+        "INSERT INTO " ENTITY " VALUES (4, 'container', 'c3', '/c3', '', '', '');"
         /*                          id  ent  cpu_time   page  tx    rx    block cyc   ins   miss */
-        "INSERT INTO usage VALUES (1, 1, 999, 999, 999, 999, 999, 999, 999, 999);"
-        "INSERT INTO usage VALUES (1, 2, 100500000, 3, 1, 2, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (2, 2, 200000001, 4, 1, 2, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (2, 3, 5000000, 0, 7, 0, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (3, 2, 300000000, 4, 1, 2, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (3, 3, 6000000, 0, NULL, 0, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (3, 4, 1000000, 0, 0, 0, 0, NULL, NULL, NULL);"
-        "INSERT INTO usage VALUES (4, 2, 8000000, 0, 0, 0, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (1, 1, 999, 999, 999, 999, 999, 999, 999, 999);"
+        "INSERT INTO " USAGE " VALUES (1, 2, 100500000, 3, 1, 2, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (2, 2, 200000001, 4, 1, 2, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (2, 3, 5000000, 0, 7, 0, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (3, 2, 300000000, 4, 1, 2, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (3, 3, 6000000, 0, NULL, 0, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (3, 4, 1000000, 0, 0, 0, 0, NULL, NULL, NULL);"
+        "INSERT INTO " USAGE " VALUES (4, 2, 8000000, 0, 0, 0, 0, NULL, NULL, NULL);"
         "INSERT INTO sensor VALUES (1, 'rapl-sysfs', 'package', '0', 'measured');"
         "INSERT INTO sensor VALUES (2, 'acpi', 'platform', 'energy1', 'simulated');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (1, 1, 45000000, "
-        "15000000, '');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (3, 1, 145000001, "
-        "35000000, '');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (1, 2, 60000000, "
-        "60000000, '');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (2, 2, 120000000, "
-        "120000000, '');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (3, 2, 180000000, "
-        "180000000, '');"
-        "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model) VALUES (4, 2, 60000000, "
-        "60000000, '');";
+        "INSERT INTO " POWER " VALUES (1, 1, 45000000, 15000000, '');"
+        "INSERT INTO " POWER " VALUES (3, 1, 145000001, 35000000, '');"
+        "INSERT INTO " POWER " VALUES (1, 2, 60000000, 60000000, '');"
+        "INSERT INTO " POWER " VALUES (2, 2, 120000000, 120000000, '');"
+        "INSERT INTO " POWER " VALUES (3, 2, 180000000, 180000000, '');"
+        "INSERT INTO " POWER " VALUES (4, 2, 60000000, 60000000, '');";
 
 static int recorded(void **state)
 {
@@ -250,10 +240,9 @@ static void the_same_range_gives_the_same_bytes(void **state)
         CLEANUP(buf_done) struct buf again;
 
         assert_int_equal(pack(*state, 1, 1, &first), 1);
-        samples_exec(
-                *state,
-                "INSERT INTO interval VALUES (5, 2, 102000, 105000, 3000000000, 6000000000, 'bpf', 'exact')");
-        samples_exec(*state, "INSERT INTO usage VALUES (5, 2, 9000000, 0, 0, 0, 0, NULL, NULL, NULL)");
+        samples_exec(*state, "INSERT INTO " INTERVAL
+                             " VALUES (5, 2, 102000, 105000, 3000000000, 6000000000, 'bpf', 'exact')");
+        samples_exec(*state, "INSERT INTO " USAGE " VALUES (5, 2, 9000000, 0, 0, 0, 0, NULL, NULL, NULL)");
         assert_int_equal(pack(*state, 1, 1, &again), 1);
         assert_int_equal(first.size, again.size);
         assert_memory_equal(first.data, again.data, first.size);

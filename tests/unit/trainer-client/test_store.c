@@ -17,10 +17,11 @@ static struct store *open_store(const struct samples *s)
 
 static void three_intervals(struct samples *s)
 {
-        samples_exec(s, "INSERT INTO epoch VALUES (1, 'e1', 'b', 'node', 'n1', 0, '{}');"
-                        "INSERT INTO interval VALUES (5, 1, 0, 10, 10000000, 10000000, 'bpf', 'exact');"
-                        "INSERT INTO interval VALUES (6, 1, 10, 20, 10000000, 20000000, 'bpf', 'exact');"
-                        "INSERT INTO interval VALUES (7, 1, 20, 30, 10000000, 30000000, 'bpf', 'exact');");
+        samples_exec(s,
+                     "INSERT INTO epoch VALUES (1, 'e1', 'b', 'node', 'n1', 0, '{}');"
+                     "INSERT INTO " INTERVAL " VALUES (5, 1, 0, 10, 10000000, 10000000, 'bpf', 'exact');"
+                     "INSERT INTO " INTERVAL " VALUES (6, 1, 10, 20, 10000000, 20000000, 'bpf', 'exact');"
+                     "INSERT INTO " INTERVAL " VALUES (7, 1, 20, 30, 10000000, 30000000, 'bpf', 'exact');");
 }
 
 static void a_missing_database_is_enoent(void **state)
@@ -109,7 +110,7 @@ static void reading_goes_on_while_the_owner_writes(void **state)
         store = open_store(*state);
         samples_exec(*state,
                      "BEGIN IMMEDIATE;"
-                     "INSERT INTO interval VALUES (8, 1, 30, 40, 10000000, 40000000, 'bpf', 'exact')");
+                     "INSERT INTO " INTERVAL " VALUES (8, 1, 30, 40, 10000000, 40000000, 'bpf', 'exact')");
         assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &first, NULL), 3);
         samples_exec(*state, "COMMIT");
         assert_int_equal(store_read(store, &(struct store_range){ 0, INT64_MAX, 100, 100 }, &second, NULL),
