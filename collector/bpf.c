@@ -15,27 +15,25 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <stdarg.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <sys/utsname.h>
 #include <time.h>
 #include <unistd.h>
 #include "bpf/features.h"
+#include "collector/counting.h"
 #include "collector/process.h"
+#include "collector/programs.h"
 #include "common/clock.h"
-#include "common/log.h"
 #include "common/privilege.h"
-#include "features.skel.h"
 
-#define CHUNK_BYTES        (744 * sizeof(struct task_record)) /* about 64 KiB; the kernel hands out half of that */
-#define MAX_OVERFLOWS      1024        /* entries of the overflow table, as in features.bpf.c */
-#define HOST_PID_NAMESPACE 0xEFFFFFFCu /* PROC_PID_INIT_INO */
+#define CHUNK_BYTES   (64u << 10) /* the kernel hands out half of that at once */
+#define MAX_OVERFLOWS 1024        /* entries of the overflow table, as in features.bpf.c */
 
-static const enum feature_id irq_features[IRQ_N] = { FEATURE_NET_TX_IRQ, FEATURE_NET_RX_IRQ,
-                                                     FEATURE_BLOCK_IRQ };
+static const enum feature_id count_features[COUNT_N] = {
+        FEATURE_NET_TX_IRQ,       FEATURE_NET_RX_IRQ, FEATURE_BLOCK_IRQ,        FEATURE_PAGE_CACHE_READ,
+        FEATURE_PAGE_CACHE_ADDED, FEATURE_CPU_CYCLES, FEATURE_CPU_INSTRUCTIONS, FEATURE_CACHE_MISS,
+};
 
 /* What has been charged of one entry of the overflow table. */
 struct overflow_mark {
@@ -44,24 +42,24 @@ struct overflow_mark {
 };
 
 struct feature_source {
-        struct features_bpf *skel;
-        struct bpf_link *iter, *softirq, *thread_end, *death; /* NULL: not attached */
+        struct programs programs;
+        struct counting counting;
         struct ring_buffer *ring;
         struct cgroup_table *cgroups;
         struct process_table processes;
         struct cpu_slot *slots;  /* [cpus]: scratch for reading the per-CPU map */
         struct cpu_slot charged; /* sum over CPUs of what has been charged */
-        int cpus;
+        struct vm_table *vms;    /* borrowed; may be NULL */
         struct overflow_mark marks[MAX_OVERFLOWS];
         size_t marks_n;
         struct process_pool pools[MAX_OVERFLOWS + 1]; /* of this read */
         size_t pools_n;
         struct overflow unplaced; /* charged of the kernel's `unplaced` */
         struct usage_set *set;    /* of this read; NULL while the base is read */
-        bool has_io, based;
+        bool based;
         uint64_t time_offset_ns;
         struct feature_source_stats stats;
-        struct task_record records[CHUNK_BYTES / sizeof(struct task_record)];
+        char records[CHUNK_BYTES];
 };
 
 /* How far CLOCK_BOOTTIME is ahead of the kernel's own in this time namespace. */
@@ -88,155 +86,17 @@ static uint64_t boot_ns(const struct feature_source *s)
 
 /* --- opening ------------------------------------------------------------------------------------------- */
 
-/* libbpf explains a refusal at length; the words that a user needs are ours. */
-PRINTF(2, 0) static int print_debug(enum libbpf_print_level level, const char *fmt, va_list args)
-{
-        char text[512];
-        size_t n;
-
-        if (level == LIBBPF_DEBUG)
-                return 0;
-        (void)vsnprintf(text, sizeof(text), fmt, args); /* cut: for people */
-        n = strcspn(text, "\n");
-        text[n] = '\0';
-        log_debug("%s", text);
-        return 0;
-}
-
-/* Which optional programs to try. A kernel that refuses one may take the others; softirqs and the ends of
- * threads need task storage. */
-struct variant {
-        bool storage, thread_end, death;
-};
-static const struct variant variants[] = {
-        { true, true, true },  { true, false, true },  { false, false, true },
-        { true, true, false }, { true, false, false }, { false, false, false },
-};
-
-static int load(struct feature_source *s, struct variant v)
-{
-        int r;
-
-        s->skel = features_bpf__open();
-        if (!s->skel)
-                return -errno;
-        s->skel->rodata->with_storage = v.storage;
-        s->skel->rodata->with_io = s->has_io;
-        s->skel->rodata->v1_hierarchies = cgroup_table_v1(s->cgroups);
-        (void)bpf_map__set_autocreate(s->skel->maps.counts, v.storage); /* these fail only after loading */
-        (void)bpf_program__set_autoload(s->skel->progs.count_softirq, v.storage);
-        (void)bpf_program__set_autoload(s->skel->progs.hand_over_writes, v.thread_end && s->has_io);
-        (void)bpf_program__set_autoload(s->skel->progs.record_death, v.death);
-        r = features_bpf__load(s->skel);
-        if (r < 0) {
-                features_bpf__destroy(s->skel);
-                s->skel = NULL;
-        }
-        return r;
-}
-
-static bool kernel_is_before(int major, int minor)
-{
-        struct utsname name;
-        int has[2] = { 0 };
-
-        if (uname(&name) < 0 || sscanf(name.release, "%d.%d", &has[0], &has[1]) != 2)
-                return true; /* the careful answer */
-        return has[0] < major || (has[0] == major && has[1] < minor);
-}
-
-/* Until 5.10 maps count as locked memory; libbpf raises the limit where it may (CAP_SYS_RESOURCE). */
-static bool is_memory_limit(int r)
-{
-        struct rlimit limit;
-
-        return (r == -EPERM || r == -ENOMEM) && kernel_is_before(5, 11) &&
-               getrlimit(RLIMIT_MEMLOCK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
-}
-
-static int load_error(int r, struct err *e)
-{
-        if (is_memory_limit(r) && privilege_has(CAP_BPF))
-                return err_set(e, r,
-                               "this kernel counts BPF maps as locked memory, which is limited: start with "
-                               "LimitMEMLOCK=infinity (ulimit -l unlimited)");
-        if (r == -EPERM)
-                return err_set(
-                        e, r,
-                        "BPF refused: needs CAP_BPF and CAP_PERFMON (or CAP_SYS_ADMIN before Linux 5.8), "
-                        "and a kernel that is not locked down");
-        if (r == -ENOSYS)
-                return err_set(e, r, "this kernel is built without BPF");
-        if (r == -EACCES || r == -EINVAL)
-                return err_set(e, r, "this kernel refuses the BPF task iterator: needs Linux 5.8 or later");
-        return err_set(e, r, "cannot load the BPF programs: %s", strerror(-r));
-}
-
-static int load_best(struct feature_source *s, struct variant *ret, struct err *e)
-{
-        int r = 0;
-
-        for (size_t i = 0; i < ARRAY_SIZE(variants); i++) {
-                r = load(s, variants[i]);
-                if (r == 0)
-                        *ret = variants[i];
-                if (r == 0 || r == -EPERM || r == -ENOSYS)
-                        break;
-        }
-        return r < 0 ? load_error(r, e) : 0;
-}
-
-static struct bpf_link *attach(struct bpf_program *program, bool wanted)
-{
-        struct bpf_link *link = wanted ? bpf_program__attach(program) : NULL;
-
-        if (wanted && !link)
-                log_debug("cannot attach BPF program '%s': %s", bpf_program__name(program), strerror(errno));
-        return link;
-}
-
-static int attach_all(struct feature_source *s, struct variant v, struct err *e)
-{
-        s->iter = bpf_program__attach(s->skel->progs.read_tasks);
-        if (!s->iter)
-                return err_sys(e, "cannot attach the BPF task iterator");
-        s->softirq = attach(s->skel->progs.count_softirq, v.storage);
-        s->thread_end = attach(s->skel->progs.hand_over_writes, v.thread_end && s->has_io);
-        s->death = attach(s->skel->progs.record_death, v.death);
-        s->processes.deaths_told = s->death != NULL;
-        return 0;
-}
-
 static int on_death(void *context, void *data, size_t size);
 
 static int prepare(struct feature_source *s, struct err *e)
 {
-        s->cpus = libbpf_num_possible_cpus();
-        if (s->cpus < 0)
-                return err_set(e, s->cpus, "cannot tell the number of CPUs");
-        s->slots = calloc((size_t)s->cpus, sizeof(*s->slots));
+        s->processes.deaths_told = s->programs.links[PROGRAM_DEATH] != NULL;
+        s->slots = calloc((size_t)s->programs.cpus, sizeof(*s->slots));
         if (!s->slots)
                 return err_set(e, -ENOMEM, "out of memory");
-        s->ring = ring_buffer__new(bpf_map__fd(s->skel->maps.deaths), on_death, s, NULL);
+        s->ring = ring_buffer__new(bpf_map__fd(s->programs.skel->maps.deaths), on_death, s, NULL);
         if (!s->ring)
                 return err_sys(e, "cannot map the BPF ring buffer");
-        return 0;
-}
-
-/* What libbpf would only stumble over, in words. */
-static int check_kernel(const struct feature_source_options *options, bool *ret_has_io, struct err *e)
-{
-        char path[512];
-        struct stat st;
-
-        (void)snprintf(path, sizeof(path), "%s/kernel/btf/vmlinux", options->sysfs_root);
-        if (access(path, R_OK) < 0)
-                return err_sys(e, "no BTF at '%s' (CONFIG_DEBUG_INFO_BTF)", path);
-        if (stat("/proc/self/ns/pid", &st) == 0 && st.st_ino != HOST_PID_NAMESPACE)
-                return err_set(
-                        e, -ENOTSUP,
-                        "the BPF task iterator sees only this PID namespace: needs the host's (hostPID)");
-        *ret_has_io = access("/proc/self/io", F_OK) == 0;
         return 0;
 }
 
@@ -245,11 +105,8 @@ static void bpf_close(struct feature_source *s)
         if (!s)
                 return;
         ring_buffer__free(s->ring);
-        bpf_link__destroy(s->death);
-        bpf_link__destroy(s->thread_end);
-        bpf_link__destroy(s->softirq);
-        bpf_link__destroy(s->iter);
-        features_bpf__destroy(s->skel);
+        counting_close(&s->counting);
+        programs_close(&s->programs);
         process_table_done(&s->processes);
         cgroup_table_free(s->cgroups);
         free(s->slots);
@@ -260,28 +117,28 @@ CLEANUP_DEFINE(struct feature_source *, bpf_close);
 static int bpf_open(const struct feature_source_options *options, struct feature_source **ret, struct err *e)
 {
         CLEANUP(bpf_closep) struct feature_source *s = NULL;
-        struct variant variant = { 0 };
+        struct programs_options programs = { .sysfs_root = options->sysfs_root, .notes = options->notes };
         int r;
 
         s = calloc(1, sizeof(*s));
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
-        r = check_kernel(options, &s->has_io, e);
-        if (r < 0)
-                return r;
+        s->vms = options->vms;
         r = cgroup_table_new(options->procfs_root, options->sysfs_root, &s->cgroups, e);
         if (r < 0)
                 return r;
 
         s->time_offset_ns = time_offset_ns();
-        (void)libbpf_set_print(print_debug);
-        r = load_best(s, &variant, e);
+        r = counting_open(&s->counting, options, e);
         if (r < 0)
                 return r;
-        r = attach_all(s, variant, e);
-        if (r < 0)
-                return r;
-        r = prepare(s, e);
+        programs.v1_hierarchies = cgroup_table_v1(s->cgroups);
+        programs.counters = s->counting.counters;
+        r = programs_open(&s->programs, &programs, e);
+        if (r == 0)
+                r = counting_attach(&s->counting, &s->programs, e);
+        if (r == 0)
+                r = prepare(s, e);
         if (r < 0)
                 return r;
         *ret = TAKE(s);
@@ -292,13 +149,22 @@ static int bpf_open(const struct feature_source_options *options, struct feature
 
 static void place(struct feature_source *s, struct process *p, const struct task_record *record)
 {
+        bool moved = !p->placed || p->place[0] != record->cgroup.v2 || p->place[1] != record->cgroup.v1;
+
         p->kernel = record->flags & TASK_KTHREAD;
-        if (p->placed && p->place[0] == record->cgroup.v2 && p->place[1] == record->cgroup.v1)
+        if (moved) {
+                p->place[0] = record->cgroup.v2;
+                p->place[1] = record->cgroup.v1;
+                p->cgroup_id =
+                        p->kernel ? 0 : cgroup_table_choose(s->cgroups, record->cgroup.v2, record->cgroup.v1);
+                p->placed = true;
+        }
+        if (!s->vms || p->kernel || (!moved && !memcmp(p->comm, record->comm, sizeof(p->comm))))
                 return;
-        p->place[0] = record->cgroup.v2;
-        p->place[1] = record->cgroup.v1;
-        p->cgroup_id = p->kernel ? 0 : cgroup_table_choose(s->cgroups, record->cgroup.v2, record->cgroup.v1);
-        p->placed = true;
+        memcpy(p->comm, record->comm, sizeof(p->comm));
+        p->comm[sizeof(p->comm) - 1] = '\0';
+        p->vm = vm_table_of(s->vms, p->tgid, p->start, p->comm,
+                            cgroup_table_find(s->cgroups, p->cgroup_id)->path);
 }
 
 /* The gone threads' sums are those of the first record met: threads met later were alive then, and so are not
@@ -318,22 +184,44 @@ static void take_record(struct feature_source *s, const struct task_record *reco
         p->now[FEATURE_PAGE_CACHE] += record->write_bytes;
         if (!(record->flags & TASK_LEADER))
                 return;
-        for (int i = 0; i < IRQ_N; i++)
-                p->now[irq_features[i]] = record->irq[i];
+        process_table_lead(p, record->leader);
+        for (int i = 0; i < COUNT_N; i++)
+                p->now[count_features[i]] = record->counts[i];
         place(s, p, record);
 }
 
-/* The kernel hands out whole records as long as they fit, but a read may end within one. */
+/* How many bytes were whole records: the kernel hands them out as long as they fit, but a read may end within
+ * one. */
+static size_t take_records(struct feature_source *s, size_t have)
+{
+        struct task_record record;
+        size_t used = 0;
+
+        while (have - used >= THREAD_RECORD_BYTES) {
+                size_t size = THREAD_RECORD_BYTES;
+
+                memcpy(&record, s->records + used, size);
+                if (record.flags & TASK_LEADER)
+                        size = sizeof(record);
+                if (have - used < size)
+                        break;
+                memcpy(&record, s->records + used, size);
+                take_record(s, &record);
+                used += size;
+        }
+        return used;
+}
+
 static int read_tasks(struct feature_source *s, struct err *e)
 {
-        CLEANUP(closep) int fd = bpf_iter_create(bpf_link__fd(s->iter));
+        CLEANUP(closep) int fd = bpf_iter_create(bpf_link__fd(s->programs.iterator));
         size_t have = 0;
 
         if (fd < 0)
                 return err_sys(e, "cannot start the BPF task iterator");
         for (;;) {
-                ssize_t n = read(fd, (char *)s->records + have, sizeof(s->records) - have);
-                size_t whole;
+                ssize_t n = read(fd, s->records + have, sizeof(s->records) - have);
+                size_t used;
 
                 if (n < 0 && (errno == EAGAIN || errno == EINTR))
                         continue; /* EAGAIN: a million tasks were passed over in one go */
@@ -342,11 +230,9 @@ static int read_tasks(struct feature_source *s, struct err *e)
                 if (n == 0)
                         return 0;
                 have += (size_t)n;
-                whole = have / sizeof(s->records[0]);
-                for (size_t i = 0; i < whole; i++)
-                        take_record(s, &s->records[i]);
-                have -= whole * sizeof(s->records[0]);
-                memmove(s->records, &s->records[whole], have);
+                used = take_records(s, have);
+                have -= used;
+                memmove(s->records, s->records + used, have);
         }
 }
 
@@ -361,12 +247,13 @@ static int on_death(void *context, void *data, size_t size)
         end = (struct process_end){
                 .tgid = dead->tgid,
                 .start = dead->start_ns,
+                .leader = dead->leader,
                 .kernel = dead->flags & TASK_KTHREAD,
                 .placed = dead->cgroup.v2 || dead->cgroup.v1, /* older kernels move the dying to the root */
                 .total = { [FEATURE_CPU_TIME] = dead->cpu_ns, [FEATURE_PAGE_CACHE] = dead->write_bytes },
         };
-        for (int i = 0; i < IRQ_N; i++)
-                end.total[irq_features[i]] = dead->irq[i];
+        for (int i = 0; i < COUNT_N; i++)
+                end.total[count_features[i]] = dead->counts[i];
         end.cgroup_id = cgroup_table_choose(s->cgroups, dead->cgroup.v2, dead->cgroup.v1);
         process_table_end(&s->processes, &end, s->set);
         return 0;
@@ -381,8 +268,8 @@ static void take_overflow(struct feature_source *s, const struct overflow *sum, 
         pool.deaths = sum->deaths - last->deaths;
         pool.total[FEATURE_CPU_TIME] = sum->cpu_ns - last->cpu_ns;
         pool.total[FEATURE_PAGE_CACHE] = sum->write_bytes - last->write_bytes;
-        for (int i = 0; i < IRQ_N; i++)
-                pool.total[irq_features[i]] = sum->irq[i] - last->irq[i];
+        for (int i = 0; i < COUNT_N; i++)
+                pool.total[count_features[i]] = sum->counts[i] - last->counts[i];
         s->pools[s->pools_n++] = pool;
         s->stats.overflowed += pool.deaths;
         *last = *sum;
@@ -402,7 +289,7 @@ static struct overflow_mark *find_mark(struct feature_source *s, const struct cg
 /* Only an entry that has rested for a whole read is removed, so that no CPU is just adding to it. */
 static void remove_resting(struct feature_source *s)
 {
-        int fd = bpf_map__fd(s->skel->maps.overflow);
+        int fd = bpf_map__fd(s->programs.skel->maps.overflow);
 
         for (size_t i = 0; s->marks_n > MAX_OVERFLOWS / 2 && i < s->marks_n;) {
                 struct overflow_mark *mark = &s->marks[i];
@@ -420,7 +307,7 @@ static void remove_resting(struct feature_source *s)
 /* Most reads find the table empty: one system call. */
 static void read_overflow(struct feature_source *s)
 {
-        int fd = bpf_map__fd(s->skel->maps.overflow);
+        int fd = bpf_map__fd(s->programs.skel->maps.overflow);
         struct cgroup_pair key, *previous = NULL;
         struct overflow sum;
 
@@ -434,28 +321,29 @@ static void read_overflow(struct feature_source *s)
                                               .cgroup_id = cgroup_table_choose(s->cgroups, key.v2, key.v1) });
                 previous = &key;
         }
-        sum = s->skel->bss->unplaced;
+        sum = s->programs.skel->bss->unplaced;
         take_overflow(s, &sum, &s->unplaced, (struct process_pool){ .anywhere = true });
         remove_resting(s);
 }
 
-/* Softirqs that met the idle task or nobody: the kernel's row. */
+/* What nobody can be charged with, or (softirqs) met the idle task: the kernel's row. */
 static void read_cpus(struct feature_source *s)
 {
         struct cpu_slot sum = { 0 };
         struct cgroup_usage *row;
         uint32_t zero = 0;
 
-        if (!s->softirq || bpf_map_lookup_elem(bpf_map__fd(s->skel->maps.cpu_slots), &zero, s->slots) < 0)
+        if (!s->programs.storage ||
+            bpf_map_lookup_elem(bpf_map__fd(s->programs.skel->maps.cpu_slots), &zero, s->slots) < 0)
                 return;
-        for (int cpu = 0; cpu < s->cpus; cpu++) {
-                for (int i = 0; i < IRQ_N; i++)
-                        sum.irq[i] += s->slots[cpu].irq[i];
+        for (int cpu = 0; cpu < s->programs.cpus; cpu++) {
+                for (int i = 0; i < COUNT_N; i++)
+                        sum.counts[i] += s->slots[cpu].counts[i];
                 sum.dropped += s->slots[cpu].dropped;
         }
         row = s->set ? usage_set_row(s->set, 0, true) : NULL;
-        for (int i = 0; row && i < IRQ_N; i++)
-                row->delta[irq_features[i]] += sum.irq[i] - s->charged.irq[i];
+        for (int i = 0; row && i < COUNT_N; i++)
+                row->delta[count_features[i]] += sum.counts[i] - s->charged.counts[i];
         s->charged = sum;
 }
 
@@ -469,13 +357,16 @@ static int bpf_read(struct feature_source *s, struct usage_set *set, struct err 
         r = read_tasks(s, e);
         if (r < 0)
                 return r; /* nothing was charged; the next read makes up for it */
-        r = s->death ? ring_buffer__consume(s->ring) : 0;
+        counting_add_running(&s->counting, &s->programs, &s->processes);
+        r = s->programs.links[PROGRAM_DEATH] ? ring_buffer__consume(s->ring) : 0;
         if (r < 0)
                 return err_set(e, r, "cannot read the BPF ring buffer: %s", strerror(-r));
         read_overflow(s);
         process_table_settle(&s->processes, s->pools, s->pools_n, s->set);
         process_table_fold(&s->processes, now_ns, s->set);
         read_cpus(s);
+        if (s->set)
+                counting_scale(&s->counting, s->set);
         s->based = true;
         s->stats.read_ns = clock_monotonic_ns() - start_ns;
         return 0;
@@ -487,11 +378,19 @@ static bool bpf_measures(const struct feature_source *s, enum feature_id feature
         case FEATURE_CPU_TIME:
                 return true;
         case FEATURE_PAGE_CACHE:
-                return s->has_io;
+                return s->programs.has_io;
         case FEATURE_NET_TX_IRQ:
         case FEATURE_NET_RX_IRQ:
         case FEATURE_BLOCK_IRQ:
-                return s->softirq != NULL;
+                return s->programs.links[PROGRAM_SOFTIRQ] != NULL;
+        case FEATURE_PAGE_CACHE_READ:
+                return s->programs.links[PROGRAM_READS] != NULL;
+        case FEATURE_PAGE_CACHE_ADDED:
+                return s->programs.links[PROGRAM_ADDS] != NULL;
+        case FEATURE_CPU_CYCLES:
+        case FEATURE_CPU_INSTRUCTIONS:
+        case FEATURE_CACHE_MISS:
+                return counting_measures(&s->counting, feature - FEATURE_CPU_CYCLES);
         default:
                 return false;
         }
@@ -501,7 +400,9 @@ static void bpf_stats(const struct feature_source *s, struct feature_source_stat
 {
         *ret = s->stats;
         ret->processes = s->processes.seen;
-        ret->dropped = s->processes.dropped + s->charged.dropped + s->skel->bss->deaths_unplaced;
+        ret->dropped = s->processes.dropped + s->charged.dropped + s->programs.skel->bss->deaths_unplaced;
+        ret->counters = s->counting.counters ? s->counting.text : "";
+        ret->counters_running = s->counting.counters && !s->counting.lost ? s->counting.part : (double)NAN;
 }
 
 /* Before 5.19 every call of bpf() is refused to a process without CAP_BPF when

@@ -7,13 +7,17 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "collector/index.h"
+#include "collector/perf.h"
+#include "collector/vm.h"
 #include "common/err.h"
 #include "schema/vocabulary.h"
 
-/* One cgroup's activity since the last read: deltas in the units of schema/vocabulary.h. */
+/* One cgroup's activity since the last read: deltas in the units of schema/vocabulary.h. The rows add up to
+ * the machine's, but for those of virtual machines, whose processes are in their cgroups' rows too. */
 struct cgroup_usage {
         uint64_t cgroup_id; /* inode of the cgroup's directory (v2); for v1 the same with bit 63 set and
-                               the hierarchy in bits 60 to 62, as each numbers for itself; 0: unknown */
+                               the hierarchy in bits 60 to 62, as each numbers for itself; 0: unknown;
+                               with bit 62 but not 63: a virtual machine's id (vm.h) */
         bool kernel;        /* kernel threads and the idle task, kept apart in one row of cgroup_id 0 */
         uint64_t delta[FEATURE_N];
 };
@@ -39,24 +43,46 @@ struct usage_set {
 #define USAGE_PROCESSES_MAX 65536 /* told apart; those over it are in their cgroups' rows only */
 /* The row of a process; NULL when there is none to be had, or processes are not asked for. */
 struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, uint64_t start);
+#define USAGE_VM (UINT64_C(1) << 62)
+static inline bool usage_is_vm(uint64_t id)
+{
+        return (id & (UINT64_C(3) << 62)) == USAGE_VM;
+}
 #define USAGE_ROWS_MAX 65536 /* cgroups told apart; the rest is folded into cgroup_id 0 and counted */
-/* The row of a cgroup, made when it is not there. Never NULL: when full or out of memory, the row of cgroup
- * 0. */
+/* The row of a cgroup or virtual machine, made when it is not there. Never NULL: when full or out of memory,
+ * the row of cgroup 0, for a virtual machine one that is thrown away. */
 struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bool kernel);
 void usage_set_clear(struct usage_set *set);
 void usage_set_done(struct usage_set *set);
 
 struct feature_source;
 struct feature_source_stats {
-        uint64_t processes;  /* seen in the last read */
-        uint64_t dropped;    /* events lost so far, by whatever cause */
-        uint64_t overflowed; /* deaths that went through the overflow table */
-        uint64_t read_ns;    /* CPU or wall time of the last read */
+        uint64_t processes;      /* seen in the last read */
+        uint64_t dropped;        /* events lost so far, by whatever cause */
+        uint64_t overflowed;     /* deaths that went through the overflow table */
+        uint64_t read_ns;        /* CPU or wall time of the last read */
+        const char *counters;    /* as counters_text(); "" none. Valid until the source is closed */
+        double counters_running; /* the part of the last interval in which they counted; NaN: none */
 };
 
+/* What this machine does not give, for people: "page cache reads", "this kernel has no such tracepoint". */
+#define FEATURE_NOTES_MAX 16
+struct feature_notes {
+        struct {
+                char what[64], why[192];
+        } items[FEATURE_NOTES_MAX];
+        size_t n;
+};
+/* `notes` may be NULL; what is over the limit is left out. */
+void feature_note(struct feature_notes *notes, const char *what, const char *fmt, ...) PRINTF(3, 4);
+
 struct feature_source_options {
-        const char *procfs_root; /* "/proc" */
-        const char *sysfs_root;  /* "/sys" */
+        const char *procfs_root;     /* "/proc" */
+        const char *sysfs_root;      /* "/sys" */
+        struct vm_table *vms;        /* borrowed; NULL: virtual machines are not told apart */
+        struct feature_notes *notes; /* for open() to fill; may be NULL */
+        enum counters_choice counters;
+        enum definition definition; /* of the counters */
 };
 
 struct feature_source_ops {
@@ -66,6 +92,7 @@ struct feature_source_ops {
         int (*open)(const struct feature_source_options *options, struct feature_source **ret, struct err *e);
         /* Adds the deltas since the last read to `set` (the caller cleared it). */
         int (*read)(struct feature_source *source, struct usage_set *set, struct err *e);
+        /* May change with a read: counters are lost with a CPU that comes and cannot be counted. */
         bool (*measures)(const struct feature_source *source, enum feature_id feature);
         void (*stats)(const struct feature_source *source, struct feature_source_stats *ret);
         void (*close)(struct feature_source *source);

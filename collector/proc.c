@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
@@ -48,6 +49,7 @@ struct feature_source {
         uint64_t irqs[IRQ_KINDS]; /* totals at the last read */
         bool has_io, has_irqs, based;
         uint64_t read_ns;
+        struct vm_table *vms; /* borrowed; may be NULL */
 };
 
 /* What /proc/PID/stat tells. */
@@ -58,6 +60,7 @@ struct stat_line {
         uint64_t waited; /* grows with each child waited for: their page faults and time */
         unsigned threads;
         bool kernel;
+        char comm[VM_COMM_MAX];
 };
 
 /* --- opening ------------------------------------------------------------------------------------------- */
@@ -81,6 +84,16 @@ static bool readable(int root, const char *path)
         char c;
 
         return fd >= 0 && read(fd, &c, 1) == 1; /* /proc decides about permission only then */
+}
+
+static void tell_missing(const struct feature_source *s, struct feature_notes *notes)
+{
+        if (!s->has_io)
+                feature_note(notes, "page cache writes", "/proc/1/io cannot be read");
+        if (!s->has_irqs)
+                feature_note(notes, "softirqs", "/proc/softirqs cannot be read");
+        feature_note(notes, "page cache reads and added pages", "not in /proc: needs BPF");
+        feature_note(notes, "hardware counters", "not in /proc: needs BPF");
 }
 
 static int proc_open(const struct feature_source_options *options, struct feature_source **ret, struct err *e)
@@ -110,11 +123,24 @@ static int proc_open(const struct feature_source_options *options, struct featur
         s->has_io =
                 readable(s->root, "1/io") || (privilege_has(CAP_SYS_PTRACE) && readable(s->root, "self/io"));
         s->has_irqs = readable(s->root, "softirqs");
+        s->vms = options->vms;
+        tell_missing(s, options->notes);
         *ret = TAKE(s);
         return 0;
 }
 
 /* --- one process --------------------------------------------------------------------------------------- */
+
+/* "PID (COMMAND) …", up to the last bracket. */
+static void read_comm(const char *text, const char *end, char ret[VM_COMM_MAX])
+{
+        const char *from = strchr(text, '(');
+        size_t n = from && from < end ? (size_t)(end - from - 1) : 0;
+
+        n = n < VM_COMM_MAX ? n : VM_COMM_MAX - 1;
+        memset(ret, 0, VM_COMM_MAX);
+        memcpy(ret, n ? from + 1 : "", n);
+}
 
 /* Behind the command, which may hold anything, even brackets and line breaks: the third field and the
  * following.
@@ -140,6 +166,7 @@ static int read_stat(const struct feature_source *s, const char *pid, struct sta
                    &flags, &waited[0], &waited[1], &utime, &stime, &waited[2], &waited[3], &threads,
                    &start) != 9)
                 return -EBADMSG;
+        read_comm(text, p, ret->comm);
         ret->waited = waited[0] + waited[1] + waited[2] + waited[3];
         ret->kernel = flags & PF_KTHREAD;
         ret->cpu_ns = (utime + stime) * s->tick_ns;
@@ -242,14 +269,15 @@ static uint64_t write_growth(const struct feature_source *s, const char *pid, co
         return io->threads - last.threads < grown ? io->threads - last.threads : grown;
 }
 
-static void place(struct feature_source *s, struct process *p, const char *pid, bool kernel)
+static void place(struct feature_source *s, struct process *p, const char *pid, const struct stat_line *stat)
 {
+        bool kernel = stat->kernel, renamed = memcmp(p->comm, stat->comm, sizeof(p->comm)) != 0;
         CLEANUP(buf_done) struct buf text = { .max = MAX_CGROUP_TEXT };
         char path[PATH_MAX + 64];
         uint64_t age = s->processes.pass - p->place[0]; /* place[0]: the pass in which it was met */
 
         p->kernel = kernel;
-        if (p->placed && age >= CGROUP_YOUNG && (s->processes.pass + p->tgid) % CGROUP_EVERY)
+        if (p->placed && !renamed && age >= CGROUP_YOUNG && (s->processes.pass + p->tgid) % CGROUP_EVERY)
                 return;
         if (!p->placed)
                 p->place[0] = s->processes.pass;
@@ -259,6 +287,10 @@ static void place(struct feature_source *s, struct process *p, const char *pid, 
         if (!kernel)
                 reconcile_track(s->reconcile, p->cgroup_id);
         p->placed = true;
+        memcpy(p->comm, stat->comm, sizeof(p->comm));
+        if (s->vms && !kernel)
+                p->vm = vm_table_of(s->vms, p->tgid, p->start, p->comm,
+                                    cgroup_table_find(s->cgroups, p->cgroup_id)->path);
 }
 
 static void read_process(struct feature_source *s, const char *pid)
@@ -276,7 +308,7 @@ static void read_process(struct feature_source *s, const char *pid)
         if (s->has_io && !stat.kernel)
                 p->now[FEATURE_PAGE_CACHE] =
                         p->last[FEATURE_PAGE_CACHE] + write_growth(s, pid, &stat, &p->io);
-        place(s, p, pid, stat.kernel);
+        place(s, p, pid, &stat);
 }
 
 /* --- the whole machine --------------------------------------------------------------------------------- */
@@ -384,6 +416,8 @@ static void proc_stats(const struct feature_source *s, struct feature_source_sta
                 .processes = s->processes.seen,
                 .dropped = s->processes.dropped,
                 .read_ns = s->read_ns,
+                .counters = "",
+                .counters_running = (double)NAN,
         };
 }
 

@@ -21,15 +21,15 @@ static uint64_t units(int feature, uint64_t total)
         return feature == FEATURE_PAGE_CACHE ? total >> PAGE_SHIFT : total;
 }
 
-/* The kernel keeps softirqs with the leader: after an execve() by another thread that is a new leader, and
- * they start again. Nothing else makes them dip; a zero is a leader that has none yet, or a look-up that
- * failed. */
-static bool restarted(int feature, uint64_t total, uint64_t last)
+/* The BPF programs keep counts with the leader: after an execve() by another thread that is a new one, and
+ * they start again. CPU time and writes are the kernel's own and go on. */
+void process_table_lead(struct process *p, uint64_t leader)
 {
-        bool irq = feature == FEATURE_NET_TX_IRQ || feature == FEATURE_NET_RX_IRQ ||
-                   feature == FEATURE_BLOCK_IRQ;
-
-        return irq && total > 0 && total < last;
+        if (p->leader && p->leader != leader)
+                for (int i = 0; i < FEATURE_N; i++)
+                        if (i != FEATURE_CPU_TIME && i != FEATURE_PAGE_CACHE)
+                                p->last[i] = 0;
+        p->leader = leader;
 }
 
 static void charge(struct usage_set *set, uint64_t cgroup_id, bool kernel, const uint64_t *total,
@@ -38,7 +38,7 @@ static void charge(struct usage_set *set, uint64_t cgroup_id, bool kernel, const
         struct cgroup_usage *row = NULL;
 
         for (int i = 0; i < FEATURE_N; i++) {
-                uint64_t have = last && !restarted(i, total[i], last[i]) ? units(i, last[i]) : 0;
+                uint64_t have = last ? units(i, last[i]) : 0;
                 uint64_t want = units(i, total[i]);
 
                 if (want <= have)
@@ -56,7 +56,7 @@ static void charge_process(struct usage_set *set, uint32_t tgid, uint64_t start,
         struct process_usage *row = NULL;
 
         for (int i = 0; i < FEATURE_N && set->by_process; i++) {
-                uint64_t have = last && !restarted(i, total[i], last[i]) ? units(i, last[i]) : 0;
+                uint64_t have = last ? units(i, last[i]) : 0;
                 uint64_t want = units(i, total[i]);
 
                 if (want <= have)
@@ -76,7 +76,7 @@ void process_table_begin(struct process_table *table, uint64_t boot_ns)
                 table->base_ns = boot_ns ? boot_ns : 1;
 }
 
-static struct process *find(struct process_table *table, uint32_t tgid, uint64_t start)
+struct process *process_table_find(struct process_table *table, uint32_t tgid, uint64_t start)
 {
         uint32_t i = index_find(&table->index, key_of(tgid, start));
         struct process *p = i == INDEX_NONE ? NULL : &table->processes[i];
@@ -119,7 +119,7 @@ static void remove_at(struct process_table *table, uint32_t i)
 
 struct process *process_table_get(struct process_table *table, uint32_t tgid, uint64_t start, bool *ret_first)
 {
-        struct process *p = find(table, tgid, start);
+        struct process *p = process_table_find(table, tgid, start);
 
         if (!p) {
                 p = append(table, tgid, start);
@@ -142,15 +142,18 @@ struct process *process_table_get(struct process_table *table, uint32_t tgid, ui
  * total is history: it was dying while the base was read. */
 void process_table_end(struct process_table *table, const struct process_end *end, struct usage_set *set)
 {
-        struct process *p = find(table, end->tgid, end->start);
+        struct process *p = process_table_find(table, end->tgid, end->start);
 
         if (p) {
                 bool own = end->placed || !p->placed;
 
+                process_table_lead(p, end->leader);
                 if (set)
                         charge(set, own ? end->cgroup_id : p->cgroup_id, end->kernel, end->total, p->last);
                 if (set)
                         charge_process(set, end->tgid, end->start, end->total, p->last);
+                if (set && p->vm)
+                        charge(set, p->vm, false, end->total, p->last);
                 remove_at(table, (uint32_t)(p - table->processes));
         } else if (set && end->start > table->base_ns) {
                 charge(set, end->cgroup_id, end->kernel, end->total, NULL);
@@ -238,8 +241,10 @@ static void fold_one(struct process_table *table, struct process *p, uint64_t bo
                 charge(set, p->cgroup_id, p->kernel, p->now, p->last);
         if (!old)
                 charge_process(set, p->tgid, p->start, p->now, p->last);
+        if (!old && p->vm)
+                charge(set, p->vm, false, p->now, p->last);
         for (int i = 0; i < FEATURE_N; i++)
-                if (p->now[i] > p->last[i] || restarted(i, p->now[i], p->last[i]))
+                if (p->now[i] > p->last[i])
                         p->last[i] = p->now[i];
 }
 

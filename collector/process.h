@@ -24,6 +24,9 @@ struct process {
         uint64_t start;    /* ns since boot: with tgid its identity across pid reuse */
         uint64_t place[2]; /* raw cgroup ids from which cgroup_id was chosen */
         uint64_t cgroup_id;
+        uint64_t vm;     /* the virtual machine it belongs to (vm.h); 0: none */
+        uint64_t leader; /* the task that leads it, by any name; changes when another thread calls execve() */
+        char comm[VM_COMM_MAX]; /* when it was last looked at */
         bool kernel;
         bool placed;              /* cgroup_id and kernel are known */
         bool charged;             /* folded before: `last` is a mark and not just zero */
@@ -61,12 +64,16 @@ void process_table_begin(struct process_table *table, uint64_t boot_ns);
  * tracked. */
 struct process *process_table_get(struct process_table *table, uint32_t tgid, uint64_t start,
                                   bool *ret_first);
+/* NULL: not in the table. */
+struct process *process_table_find(struct process_table *table, uint32_t tgid, uint64_t start);
+/* The process has got another leader, with which all but CPU time and writes start again. */
+void process_table_lead(struct process *p, uint64_t leader);
 /* A process ended with these totals. Where is cgroup_id when `placed`, else where it was before. */
 struct process_end {
         uint32_t tgid;
         uint64_t start;
         bool kernel, placed;
-        uint64_t cgroup_id;
+        uint64_t cgroup_id, leader;
         uint64_t total[FEATURE_N];
 };
 void process_table_end(struct process_table *table, const struct process_end *end, struct usage_set *set);

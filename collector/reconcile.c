@@ -107,7 +107,8 @@ static void apply_node(struct reconcile *r, struct usage_set *set)
         uint64_t counter_ns, more_ns;
 
         for (size_t i = 0; i < set->n; i++)
-                r->node.explained_ns += set->rows[i].delta[FEATURE_CPU_TIME];
+                if (!usage_is_vm(set->rows[i].cgroup_id))
+                        r->node.explained_ns += set->rows[i].delta[FEATURE_CPU_TIME];
         if (cgroup_table_cpu_ns(r->cgroups, CGROUP_ROOT, &counter_ns) < 0)
                 return;
         more_ns = unexplained(&r->node, counter_ns);

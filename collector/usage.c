@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collector/features.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define ROWS_MIN 32
 
-/* A v1 id uses bits 60 to 63, no inode comes near bit 59, and only cgroup 0 has a kernel row. */
+/* A v1 id uses bits 60 to 63, no inode comes near bit 59, nor a virtual machine's id, and only cgroup 0 has a
+ * kernel row. */
 static uint64_t key_of(uint64_t cgroup_id, bool kernel)
 {
         return cgroup_id ^ (kernel ? UINT64_C(1) << 59 : 0);
@@ -43,6 +46,8 @@ struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bo
         if (row)
                 return row;
         set->folded++;
+        if (usage_is_vm(cgroup_id))
+                return &set->spare;
         if (cgroup_id || kernel)
                 return usage_set_row(set, 0, false);
         return &set->spare;
@@ -83,4 +88,18 @@ void usage_set_done(struct usage_set *set)
         free(set->processes);
         index_done(&set->index);
         *set = (struct usage_set){ 0 };
+}
+
+void feature_note(struct feature_notes *notes, const char *what, const char *fmt, ...)
+{
+        va_list args;
+
+        if (!notes || notes->n == FEATURE_NOTES_MAX)
+                return;
+        (void)snprintf(notes->items[notes->n].what, sizeof(notes->items[0].what), "%s",
+                       what); /* cut: for people */
+        va_start(args, fmt);
+        (void)vsnprintf(notes->items[notes->n].why, sizeof(notes->items[0].why), fmt, args);
+        va_end(args);
+        notes->n++;
 }

@@ -30,7 +30,7 @@
 #define ID_B     "bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb0123"
 #define PAUSE_US 150000 /* longer than the table's pause between two walks */
 
-static const struct feature_source_options real_options = { "/proc", "/sys" };
+static const struct feature_source_options real_options = { .procfs_root = "/proc", .sysfs_root = "/sys" };
 
 UNUSED static void write_file(const char *dir, const char *name, const char *text)
 {

@@ -199,6 +199,90 @@ static void written_pages_are_counted(void **state)
         OPS->close(s);
 }
 
+#define FILE_PAGES 4096
+static const size_t block_sizes[] = { 4096, 65536, 1 << 20, 16 << 20, 100000 };
+
+struct reader {
+        const char *path;
+        struct steps steps;
+};
+
+/* A file of so many pages and a bit, written and dropped from the cache, then read in blocks of each size. */
+static void work_read(void *arg)
+{
+        const struct reader *r = arg;
+        char *block = malloc(16 << 20);
+        int fd = open(r->path, O_RDWR | O_CREAT | O_TRUNC, 0600);
+        ssize_t n;
+
+        if (!block || fd < 0)
+                _exit(7);
+        memset(block, 1, 16 << 20);
+        if (write(fd, block, 16 << 20) != 16 << 20 || write(fd, block, 100) != 100 || fsync(fd) < 0 ||
+            posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) != 0)
+                _exit(6);
+        step_done(&r->steps);
+        for (size_t i = 0; i < ARRAY_SIZE(block_sizes); i++) {
+                if (lseek(fd, 0, SEEK_SET) < 0)
+                        _exit(5);
+                while ((n = read(fd, block, block_sizes[i])) > 0)
+                        ;
+                step_done(&r->steps);
+        }
+}
+
+static void pages_read_and_added_are_counted_whatever_the_block_size(void **state)
+{
+        char group[PATH_MAX], path[] = "build/read-pages-XXXXXX";
+        struct feature_source *s = source_open(OPS);
+        struct usage_set set = { 0 };
+        struct reader r = { .path = path };
+        struct child c;
+        uint64_t id, got;
+        int fd = mkstemp(path);
+
+        (void)state;
+        if (fd < 0 || !OPS->measures(s, FEATURE_PAGE_CACHE_READ) ||
+            !OPS->measures(s, FEATURE_PAGE_CACHE_ADDED) || !cgroup_make(NULL, "read-", ".scope", group)) {
+                OPS->close(s);
+                skip();
+        }
+        id = inode(group);
+        steps_open(&r.steps);
+        c = child_start(group, work_read, &r);
+        source_read(OPS, s, &set);
+        child_go(&c);
+        step_told(&r.steps);
+        source_read(OPS, s, &set);
+        got = row_delta(&set, id, false, FEATURE_PAGE_CACHE_ADDED);
+        assert_in_range(got, FILE_PAGES + 1, FILE_PAGES + 40); /* new ones; a metadata page now and then */
+        assert_in_range(row_delta(&set, id, false, FEATURE_PAGE_CACHE_READ), 0, 2);
+        step_next(&r.steps);
+        for (size_t i = 0; i < ARRAY_SIZE(block_sizes); i++) {
+                uint64_t blocks = (16 << 20) / block_sizes[i], twice = block_sizes[i] % 4096 ? blocks : 0;
+
+                step_told(&r.steps);
+                source_read(OPS, s, &set);
+                got = row_delta(&set, id, false, FEATURE_PAGE_CACHE_READ);
+                print_message("blocks of %zu: %llu pages read, %llu added\n", block_sizes[i],
+                              (unsigned long long)got,
+                              (unsigned long long)row_delta(&set, id, false, FEATURE_PAGE_CACHE_ADDED));
+                assert_in_range(got, FILE_PAGES + 1,
+                                FILE_PAGES + twice + 40); /* a block may end within a page */
+                got = row_delta(&set, id, false, FEATURE_PAGE_CACHE_ADDED);
+                assert_in_range(got, 0,
+                                i ? 40 : FILE_PAGES + 40); /* if the file system lets its pages be dropped */
+                step_next(&r.steps);
+        }
+        child_wait(&c);
+        (void)unlink(path);
+        (void)close(fd);
+        steps_close(&r.steps);
+        cgroup_remove(group);
+        usage_set_done(&set);
+        OPS->close(s);
+}
+
 static void writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it(void **state)
 {
         (void)state;
@@ -283,7 +367,7 @@ static void memory_does_not_grow_over_a_thousand_reads(void **state)
 
 static void missing_btf_is_named(void **state)
 {
-        struct feature_source_options options = { "/proc", "/nonexistent" };
+        struct feature_source_options options = { .procfs_root = "/proc", .sysfs_root = "/nonexistent" };
         struct feature_source *s = NULL;
         struct err e = { "" };
 
@@ -331,6 +415,7 @@ int main(void)
                 cmocka_unit_test(threads_that_end_are_counted_once),
                 cmocka_unit_test(softirqs_are_charged_to_the_sender_and_add_up_to_the_machines),
                 cmocka_unit_test(written_pages_are_counted),
+                cmocka_unit_test(pages_read_and_added_are_counted_whatever_the_block_size),
                 cmocka_unit_test(writes_of_a_child_are_not_charged_to_the_parent_that_waits_for_it),
                 cmocka_unit_test(writes_of_threads_that_end_are_counted_once),
                 cmocka_unit_test(rows_add_up_to_the_machine),

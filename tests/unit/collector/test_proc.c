@@ -57,7 +57,7 @@ static void put(struct fake f)
 
 static void open_tree(void)
 {
-        struct feature_source_options options = { tree, "/sys" };
+        struct feature_source_options options = { .procfs_root = tree, .sysfs_root = "/sys" };
         char text[PATH_MAX];
 
         (void)snprintf(text, sizeof(text), "cgroup2 %s/cg cgroup2 rw 0 0\n", tree);
@@ -320,7 +320,7 @@ static void the_dead_are_found_in_the_cgroups_own_counter(void **state)
 
 static void a_missing_procfs_is_an_error_in_words(void **state)
 {
-        struct feature_source_options options = { "/nonexistent", "/sys" };
+        struct feature_source_options options = { .procfs_root = "/nonexistent", .sysfs_root = "/sys" };
         struct err e = { "" };
 
         (void)state;
