@@ -101,6 +101,9 @@ static int open_store(struct collector *c, struct store *corrupt, struct err *e)
         const struct store_options options = {
                 .path = c->options->store_path,
                 .feature_source = sampler_feature_source(c->sampler),
+                .definition = sampler_definition(c->sampler),
+                .counters = sampler_counters(c->sampler),
+                .notes = sampler_notes(c->sampler),
                 .now_ms = clock_wall_ms(),
                 .retention_age_ms = c->options->retention_age_ms,
                 .retention_size = c->options->retention_size,

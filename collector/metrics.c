@@ -100,6 +100,30 @@ static void write_node_usage(struct buf *out, const struct window *w)
         }
 }
 
+/* Kepler's models know the frequency as a feature of the node. */
+static void write_frequency(struct buf *out, const struct window *w)
+{
+        static const char cpu_name[] = "kepler_node_cpu_scaling_frequency_hertz";
+        static const char band_name[] = "wattloop_node_frequency_band_seconds_total";
+        char text[24];
+        const struct prom_label cpu[] = { { "cpu", text }, { NULL, NULL } };
+        const struct prom_label band[] = { { "hertz", text }, { NULL, NULL } };
+
+        if (w->frequency.n_cpus)
+                prom_family(out, cpu_name, "gauge", "Frequency of each CPU in the last interval");
+        for (size_t i = 0; i < w->frequency.n_cpus; i++) {
+                (void)snprintf(text, sizeof(text), "%u", w->frequency.cpus[i].cpu);
+                prom_sample(out, cpu_name, cpu, (double)w->frequency.cpus[i].hertz);
+        }
+        if (w->n_bands)
+                prom_family(out, band_name, "counter",
+                            "Time that all CPUs together have spent at a frequency");
+        for (size_t i = 0; i < w->n_bands; i++) {
+                (void)snprintf(text, sizeof(text), "%llu", (unsigned long long)w->bands[i].hertz);
+                prom_sample(out, band_name, band, (double)w->bands[i].time_ns / 1e9);
+        }
+}
+
 /* What the containers do not have of the node, and by which rule they have the rest. */
 static void write_attribution(struct buf *out, const struct window *w)
 {
@@ -305,6 +329,7 @@ void metrics_write(const struct window *w, const struct machine *machine, const 
         write_node_watts(out, w);
         write_idle(out, w);
         write_node_usage(out, w);
+        write_frequency(out, w);
         write_attribution(out, w);
         write_estimate_info(out, w);
         write_collector(out, w, stats);

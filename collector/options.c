@@ -9,6 +9,8 @@
 #include "collector/server.h"
 
 static const char *const features_choices[] = { "auto", "bpf", "proc", NULL };
+static const char *const counters_choices[] = { "auto", "off", "software", NULL };
+static const char *const definition_choices[] = { "exact", "kepler-0.7", NULL };
 static const char *const power_choices[] = { "rapl", "rapl-perf", "rapl-msr", "acpi", "hwmon",
                                              "ipmi", "redfish",   "estimate", NULL };
 static const char *const metrics_styles[] = { "kepler-0.7", "kepler-0.10", NULL };
@@ -31,6 +33,13 @@ const struct option options_table[] = {
           "directory of the processors' registers; power from plain files in it is recorded as simulated" },
         { "features.source", OPTION_ENUM, FIELD(features_source), "auto", 0, 0, features_choices,
           "where usage comes from: auto tries bpf and falls back to proc" },
+        { "features.counters", OPTION_ENUM, FIELD(features_counters), "auto", 0, 0, counters_choices,
+          "hardware counters: auto uses what the processor has; software puts events of the kernel in their "
+          "place, "
+          "for trials" },
+        { "features.definition", OPTION_ENUM, FIELD(features_definition), "exact", 0, 0, definition_choices,
+          "what cache_miss counts: misses of the last level cache, or what Kepler 0.7 counts under that "
+          "name" },
         { "power.sources", OPTION_LIST, FIELD(power_sources), "rapl,rapl-perf,rapl-msr,acpi,redfish,hwmon", 0,
           0, power_choices,
           "power sources to use; when none of them is found, estimate is used if it is configured below" },

@@ -11,7 +11,9 @@ struct options {
         char *procfs_root;
         char *sysfs_root;
         char *msr_root;
-        int features_source; /* enum features_choice */
+        int features_source;     /* enum features_choice */
+        int features_counters;   /* enum counters_choice */
+        int features_definition; /* enum definition */
         struct string_list power_sources;
         struct string_list hwmon_use;
         char *ipmi_device;

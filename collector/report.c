@@ -36,8 +36,10 @@ static json_t *usage_json(const bool measured[FEATURE_N], const uint64_t delta[F
 
 static json_t *entity_json(const struct window *w, const struct entity *entity)
 {
-        json_t *object = json_pack("{s:s, s:s, s:o}", "key", entity->key, "cgroup", entity->cgroup, "usage",
-                                   usage_json(w->measured, entity->delta));
+        json_t *object = entity->kind == ENTITY_VM
+                                 ? json_pack("{s:s, s:s, s:s}", "key", entity->key, "name", entity->name,
+                                             "hypervisor", entity->hypervisor ? entity->hypervisor : "")
+                                 : json_pack("{s:s, s:s}", "key", entity->key, "cgroup", entity->cgroup);
         json_t *watts = json_object();
 
         for (int c = 0; c < SPLIT_N; c++)
@@ -45,6 +47,7 @@ static json_t *entity_json(const struct window *w, const struct entity *entity)
                         (void)json_object_set_new(
                                 watts, split_names[c],
                                 json_real(milli(entity->energy_uj[c] * 1e3 / (double)w->last_ns)));
+        (void)json_object_set_new(object, "usage", usage_json(w->measured, entity->delta));
         (void)json_object_set_new(object, "dynamic_watts", watts);
         return object;
 }
@@ -63,23 +66,49 @@ static json_t *power_json(const struct power_reading *reading, double watts, dou
         return object;
 }
 
+static json_t *frequency_json(const struct window *w)
+{
+        json_t *object = json_object();
+        char cpu[16];
+
+        for (size_t i = 0; i < w->frequency.n_cpus; i++) {
+                (void)snprintf(cpu, sizeof(cpu), "%u", w->frequency.cpus[i].cpu);
+                (void)json_object_set_new(object, cpu, json_integer((json_int_t)w->frequency.cpus[i].hertz));
+        }
+        return object;
+}
+
+static json_t *bands_json(const struct window *w)
+{
+        json_t *array = json_array();
+
+        for (size_t i = 0; i < w->n_bands; i++)
+                (void)json_array_append_new(array,
+                                            json_pack("{s:I, s:I}", "hertz", (json_int_t)w->bands[i].hertz,
+                                                      "time_ns", (json_int_t)w->bands[i].time_ns));
+        return array;
+}
+
 int report_once(const struct window *w, const struct machine *machine, const char *feature_source)
 {
-        json_t *entities = json_array(), *power = json_array();
+        json_t *entities = json_array(), *vms = json_array(), *power = json_array();
 
         for (size_t i = 0; i < w->n; i++)
-                (void)json_array_append_new(entities, entity_json(w, w->entities[i]));
+                (void)json_array_append_new(w->entities[i]->kind == ENTITY_VM ? vms : entities,
+                                            entity_json(w, w->entities[i]));
         for (size_t i = 0; i < w->n_sensors; i++) {
                 const struct sensor *s = &w->sensors[i];
 
                 (void)json_array_append_new(power, power_json(&s->reading, s->valid ? s->watts : (double)NAN,
                                                               s->valid ? s->idle_watts : (double)NAN));
         }
-        return print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o}", "node_name",
-                                    machine->node_name, "node_id", machine->node_id, "feature_source",
-                                    feature_source, "start_ms", (json_int_t)w->start_ms, "end_ms",
-                                    (json_int_t)w->end_ms, "duration_ns", (json_int_t)w->last_ns, "node",
-                                    usage_json(w->measured, w->delta), "entities", entities, "power", power));
+        return print_json(json_pack("{s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}",
+                                    "node_name", machine->node_name, "node_id", machine->node_id,
+                                    "feature_source", feature_source, "start_ms", (json_int_t)w->start_ms,
+                                    "end_ms", (json_int_t)w->end_ms, "duration_ns", (json_int_t)w->last_ns,
+                                    "node", usage_json(w->measured, w->delta), "entities", entities, "vms",
+                                    vms, "power", power, "cpu_scaling_frequency_hertz", frequency_json(w),
+                                    "frequency_bands", bands_json(w)));
 }
 
 /* ---- status ---- */
@@ -124,6 +153,9 @@ int report_status(const json_t *status, bool as_json)
                 print_time("last:      ended ", number(last, "end_ms"));
                 printf(" (%.1f s ago), %.3f s long, features from %s\n", (double)number(last, "age_ms") / 1e3,
                        (double)number(last, "duration_ns") / 1e9, text(last, "feature_source"));
+                if (*text(last, "counters"))
+                        printf("counters:  %s, counting %.0f %% of the time\n", text(last, "counters"),
+                               100 * json_number_value(json_object_get(last, "counters_running")));
         }
         json_array_foreach (json_object_get(status, "epochs"), i, row) {
                 print_time("epoch:     ", number(row, "started_ms"));
@@ -134,6 +166,8 @@ int report_status(const json_t *status, bool as_json)
                        text(row, "unit"), text(row, "provenance"),
                        number(row, "in_last") ? "" : ", not in the last interval");
         }
+        json_array_foreach (json_object_get(status, "missing"), i, row)
+                printf("missing:   %s: %s\n", text(row, "what"), text(row, "why"));
         return fflush(stdout) != 0 ? -EIO : 0;
 }
 

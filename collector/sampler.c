@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <string.h>
+#include "collector/frequency.h"
 #include "common/clock.h"
 #include "common/file.h"
 #include "common/log.h"
@@ -17,6 +18,10 @@ struct sampler {
         const struct feature_source_ops *ops;
         struct feature_source *features;
         struct cgroup_table *cgroups;
+        struct vm_table *vms;
+        struct frequency *frequency; /* NULL: not known here */
+        struct feature_notes notes;
+        enum definition definition;
         struct power_set power;
         struct usage_set usage;
         const char *procfs_root; /* borrowed */
@@ -46,9 +51,26 @@ static const char *features_sysfs_root(const struct options *o)
         return "/sys";
 }
 
+static void open_frequency(struct sampler *s, const struct options *o)
+{
+        struct err e = { "" };
+
+        if (frequency_open(o->sysfs_root, &s->frequency, &e) < 0)
+                feature_note(&s->notes, "cpu_scaling_frequency_hertz", "%s", e.text);
+        else if (!frequency_has_bands(s->frequency))
+                feature_note(&s->notes, "CPU time per frequency band", "cpufreq has no statistics here");
+}
+
 static int open_features(struct sampler *s, const struct options *o, struct err *e)
 {
-        const struct feature_source_options options = { o->procfs_root, features_sysfs_root(o) };
+        const struct feature_source_options options = {
+                .procfs_root = o->procfs_root,
+                .sysfs_root = features_sysfs_root(o),
+                .vms = s->vms,
+                .notes = &s->notes,
+                .counters = (enum counters_choice)o->features_counters,
+                .definition = (enum definition)o->features_definition,
+        };
         int r = -ENOENT;
 
         for (size_t i = 0; i < ARRAY_SIZE(feature_sources); i++) {
@@ -58,6 +80,9 @@ static int open_features(struct sampler *s, const struct options *o, struct err 
                 if (!is_auto && (int)feature_sources[i].choice != o->features_source)
                         continue;
                 s->ops = feature_sources[i].ops;
+                s->notes.n = 0;
+                if (i > 0 && is_auto)
+                        feature_note(&s->notes, "BPF", "%s", e->text);
                 r = s->ops->open(&options, &s->features, e);
                 if (r == 0 || !is_auto || last)
                         break;
@@ -66,9 +91,12 @@ static int open_features(struct sampler *s, const struct options *o, struct err 
         }
         if (r < 0)
                 return err_prefix(e, r, "features from %s", s->ops ? s->ops->name : "nowhere");
-        for (int f = 0; f < FEATURE_N; f++)
-                s->measured[f] = s->ops->measures(s->features, (enum feature_id)f);
+        s->definition = o->features_counters == COUNTERS_SOFTWARE ? DEFINITION_SOFTWARE
+                                                                  : (enum definition)o->features_definition;
         log_info("features from %s", s->ops->name);
+        open_frequency(s, o);
+        for (size_t i = 0; i < s->notes.n; i++)
+                log_info("not measured: %s: %s", s->notes.items[i].what, s->notes.items[i].why);
         return 0;
 }
 
@@ -118,6 +146,8 @@ int sampler_open(const struct options *o, struct sampler **ret, struct err *e)
         s = calloc(1, sizeof(*s));
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
+        if (vm_table_new(o->procfs_root, &s->vms) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
         r = open_features(s, o, e);
         if (r < 0)
                 return r;
@@ -139,7 +169,9 @@ void sampler_close(struct sampler *s)
         if (s->features)
                 s->ops->close(s->features);
         cgroup_table_free(s->cgroups);
+        vm_table_free(s->vms);
         power_close(&s->power);
+        frequency_close(s->frequency);
         usage_set_done(&s->usage);
         free(s);
 }
@@ -148,7 +180,7 @@ static void sum_node(const struct sampler *s, uint64_t ret[FEATURE_N])
 {
         memset(ret, 0, FEATURE_N * sizeof(ret[0]));
         for (size_t i = 0; i < s->usage.n; i++)
-                for (int f = 0; f < FEATURE_N; f++)
+                for (int f = 0; f < FEATURE_N && !usage_is_vm(s->usage.rows[i].cgroup_id); f++)
                         ret[f] += s->usage.rows[i].delta[f];
 }
 
@@ -166,6 +198,8 @@ static void read_clocks(uint64_t *ret_monotonic_ns, int64_t *ret_wall_ms)
 int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, struct err *e)
 {
         uint64_t node_delta[FEATURE_N], now_ns, begin_ns = clock_monotonic_ns();
+        struct feature_source_stats stats = { 0 };
+        struct frequency_reading frequency = { 0 };
         struct power_context context;
         int64_t wall_ms;
         int r;
@@ -176,8 +210,13 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
                 return err_prefix(e, r, "features from %s", s->ops->name);
         read_clocks(&now_ns, &wall_ms);
         s->features_ns = now_ns - begin_ns;
+        for (int f = 0; f < FEATURE_N; f++)
+                s->measured[f] = s->ops->measures(s->features, (enum feature_id)f);
+        s->ops->stats(s->features, &stats);
         sum_node(s, node_delta);
 
+        if (s->frequency)
+                frequency_read(s->frequency, s->last_ns ? now_ns - s->last_ns : 0, &frequency);
         context = (struct power_context){ .duration_ns = s->last_ns ? now_ns - s->last_ns : 0,
                                           .node_delta = node_delta,
                                           .measured = s->measured };
@@ -189,6 +228,9 @@ int sampler_read(struct sampler *s, struct sample *ret, int *ret_power_failed, s
                                 .stamp_ns = now_ns,
                                 .wall_ms = wall_ms,
                                 .usage = &s->usage,
+                                .frequency = frequency,
+                                .counters = stats.counters,
+                                .counters_running = stats.counters_running,
                                 .measured = s->measured,
                                 .readings = s->readings,
                                 .n_readings = (size_t)r };
@@ -214,6 +256,26 @@ uint64_t sampler_capabilities(const struct sampler *s)
 const char *sampler_feature_source(const struct sampler *s)
 {
         return s->ops->name;
+}
+
+const char *sampler_counters(const struct sampler *s)
+{
+        struct feature_source_stats stats = { 0 };
+
+        s->ops->stats(s->features, &stats);
+        return stats.counters;
+}
+
+const char *sampler_definition(const struct sampler *s)
+{
+        bool nothing = s->definition == DEFINITION_SOFTWARE && !*sampler_counters(s);
+
+        return definition_names[nothing ? DEFINITION_EXACT : s->definition];
+}
+
+const struct feature_notes *sampler_notes(const struct sampler *s)
+{
+        return &s->notes;
 }
 
 uint64_t sampler_dropped(const struct sampler *s)
@@ -257,7 +319,16 @@ static void find_command(void *context, uint32_t tgid, char ret[16])
                 (void)file_read_small(AT_FDCWD, path, ret, 16); /* "" when it has ended */
 }
 
+static const struct vm *find_vm(void *context, uint64_t id)
+{
+        const struct sampler *s = context;
+
+        return vm_table_find(s->vms, id);
+}
+
 struct window_lookup sampler_lookup(struct sampler *s)
 {
-        return (struct window_lookup){ .cgroup = find_cgroup, .command = find_command, .cgroup_context = s };
+        return (struct window_lookup){
+                .cgroup = find_cgroup, .command = find_command, .vm = find_vm, .cgroup_context = s
+        };
 }

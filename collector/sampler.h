@@ -25,10 +25,13 @@ void sampler_guard(struct sampler *sampler);
 /* What reading needs for good (common/privilege.h). */
 uint64_t sampler_capabilities(const struct sampler *sampler);
 const char *sampler_feature_source(const struct sampler *sampler); /* "bpf", "proc" */
+const char *sampler_definition(const struct sampler *sampler);     /* of definition_names[] */
+const char *sampler_counters(const struct sampler *sampler);       /* as counters_text(); "" none */
+const struct feature_notes *sampler_notes(const struct sampler *sampler);
 uint64_t sampler_dropped(const struct sampler *sampler);
 struct collector_stats;
 /* What the last read took, and what the feature source tells of itself. */
 void sampler_stats(const struct sampler *sampler, struct collector_stats *ret);
 const struct power_set *sampler_power(const struct sampler *sampler);
-/* The lookup for window_fold; only its cgroup callback is set. */
+/* The lookup for window_fold; only its cgroup and vm callbacks are set. */
 struct window_lookup sampler_lookup(struct sampler *sampler);

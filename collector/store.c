@@ -41,6 +41,12 @@ static int add_interval(struct store *s, const struct window *w, int64_t *ret_id
         (void)sqlite3_bind_int64(stmt, 4, (int64_t)w->pending_ns);
         (void)sqlite3_bind_int64(stmt, 5, (int64_t)(w->measured_ns + w->pending_ns));
         store_bind_text(stmt, 6, s->feature_source);
+        store_bind_text(stmt, 7, s->definition);
+        store_bind_text(stmt, 8, w->counters);
+        if (isnan(w->counters_running))
+                (void)sqlite3_bind_null(stmt, 9);
+        else
+                (void)sqlite3_bind_double(stmt, 9, w->counters_running);
         r = db_run(stmt, e);
         if (r == 0)
                 *ret_id = sqlite3_last_insert_rowid(s->db);
@@ -73,9 +79,9 @@ static int find_entity_id(struct store *s, const char *kind, const struct entity
 
         if (*id)
                 return 0;
-        if (!strcmp(entity->key, ENTITY_SYSTEM))
+        if (entity->kind == ENTITY_CONTAINER && !strcmp(entity->key, ENTITY_SYSTEM))
                 names = &system;
-        else if (!strcmp(entity->key, ENTITY_KERNEL))
+        else if (entity->kind == ENTITY_CONTAINER && !strcmp(entity->key, ENTITY_KERNEL))
                 names = &kernel;
         store_bind_text(stmt, 1, kind);
         store_bind_text(stmt, 2, entity->key);
@@ -84,6 +90,8 @@ static int find_entity_id(struct store *s, const char *kind, const struct entity
         store_bind_text(stmt, 5, names->container_name);
         store_bind_text(stmt, 6, names->container_namespace);
         store_bind_text(stmt, 7, entity->kind == ENTITY_PROCESS ? entity->name : "");
+        store_bind_text(stmt, 8, entity->kind == ENTITY_VM ? entity->name : "");
+        store_bind_text(stmt, 9, entity->hypervisor ? entity->hypervisor : "");
         return run_returning(stmt, id, e);
 }
 
@@ -181,6 +189,26 @@ void store_forget_ids(struct window *w)
                 w->sensors[i].store_id = 0;
 }
 
+static int add_pair(sqlite3_stmt *stmt, int64_t interval_id, uint64_t key, uint64_t value, struct err *e)
+{
+        (void)sqlite3_bind_int64(stmt, 1, interval_id);
+        (void)sqlite3_bind_int64(stmt, 2, (int64_t)key);
+        (void)sqlite3_bind_int64(stmt, 3, (int64_t)value);
+        return db_run(stmt, e);
+}
+
+static int add_frequency(struct store *s, int64_t interval_id, const struct window *w, struct err *e)
+{
+        const struct frequency_reading *f = &w->frequency;
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < f->n_cpus; i++)
+                r = add_pair(s->stmt[STORE_ADD_FREQUENCY], interval_id, f->cpus[i].cpu, f->cpus[i].hertz, e);
+        for (size_t i = 0; r == 0 && i < w->n_bands; i++)
+                r = add_pair(s->stmt[STORE_ADD_BAND], interval_id, w->bands[i].hertz, w->bands[i].time_ns, e);
+        return r;
+}
+
 static int append(struct store *s, struct window *w, int64_t now_ms, struct err *e)
 {
         int64_t interval_id = 0;
@@ -194,6 +222,8 @@ static int append(struct store *s, struct window *w, int64_t now_ms, struct err 
                 r = add_all_usage(s, interval_id, w, e);
         if (r == 0)
                 r = add_power(s, interval_id, w, e);
+        if (r == 0)
+                r = add_frequency(s, interval_id, w, e);
         if (r == 0)
                 r = store_retain(s, now_ms, e);
         if (r == 0)

@@ -19,8 +19,11 @@ struct store;
 
 struct store_options {
         const char *path;
-        const char *feature_source; /* "bpf", "proc" */
-        int64_t now_ms;             /* wall clock */
+        const char *feature_source;        /* "bpf", "proc" */
+        const char *definition;            /* definition_names[]; NULL: exact */
+        const char *counters;              /* what the hardware counters are; "" or NULL: none */
+        const struct feature_notes *notes; /* what is not measured; may be NULL */
+        int64_t now_ms;                    /* wall clock */
         int64_t retention_age_ms;
         int64_t retention_size; /* bytes */
         struct store *corrupt; /* NULL, or this file's store, which cannot be used any more: it is closed, and

@@ -12,6 +12,8 @@ enum store_statement {
         STORE_ADD_USAGE,
         STORE_ADD_SENSOR,
         STORE_ADD_POWER,
+        STORE_ADD_FREQUENCY,
+        STORE_ADD_BAND,
         STORE_FIND_TOTALS,
         STORE_FIND_POWER,
         STORE_OLDEST,
@@ -24,7 +26,7 @@ enum store_statement {
 
 #define STORE_TOTALS                                                                                         \
         "cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, block_irq, cpu_cycles, cpu_instructions, "   \
-        "cache_miss"
+        "cache_miss, page_cache_read_pages, page_cache_added_pages"
 
 struct store {
         sqlite3 *db;
@@ -32,6 +34,8 @@ struct store {
         int lock_fd;
         char path[PATH_MAX];
         char feature_source[16];
+        const char *definition; /* borrowed: one of definition_names[] */
+        char counters[COUNTERS_TEXT_MAX];
         int64_t retention_age_ms, retention_size;
         int64_t epoch_id;
         int64_t first_id; /* the epoch's intervals are from here on */

@@ -18,23 +18,27 @@
 
 static const char *const sql[STORE_STATEMENTS] = {
         [STORE_ADD_INTERVAL] = "INSERT INTO interval (epoch_id, start_ms, end_ms, duration_ns, measured_ns, "
-                               "feature_source, definition) VALUES (?, ?, ?, ?, ?, ?, 'exact')",
+                               "feature_source, definition, counters, counters_running) "
+                               "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         /* names are learned late, and never unlearned */
         [STORE_ADD_ENTITY] =
                 "INSERT INTO entity (kind, key, cgroup, pod_name, container_name, container_namespace, "
-                "command) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO UPDATE SET "
+                "command, vm_name, hypervisor) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (kind, key) DO "
+                "UPDATE SET "
                 "pod_name = iif(excluded.pod_name = '', pod_name, excluded.pod_name), "
                 "container_name = iif(excluded.pod_name = '', container_name, excluded.container_name), "
                 "container_namespace = iif(excluded.pod_name = '', container_namespace, "
                 "excluded.container_namespace) RETURNING entity_id",
         [STORE_ADD_USAGE] = "INSERT INTO usage (interval_id, entity_id, " STORE_TOTALS
-                            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                            ") VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         [STORE_ADD_SENSOR] =
                 "INSERT INTO sensor (source, component, unit, provenance) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (source, component, unit, provenance) DO UPDATE SET unit = excluded.unit "
                 "RETURNING sensor_id",
         [STORE_ADD_POWER] = "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj, model, raw_uj, "
                             "lag_ns, idle_min_uw, idle_fit_uw) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [STORE_ADD_FREQUENCY] = "INSERT INTO cpu_frequency VALUES (?, ?, ?)",
+        [STORE_ADD_BAND] = "INSERT INTO frequency_band VALUES (?, ?, ?)",
         /* both walk back from the newest interval and stop at the first hit; unknown ones walk nowhere. usage
          * has many rows per interval and no index by entity: from interval to interval by the primary key */
         [STORE_FIND_TOTALS] =
@@ -134,12 +138,12 @@ struct last_epoch {
         int64_t epoch_id;                 /* 0: none */
         int64_t interval_id, measured_ns; /* its last interval; 0: none */
         int64_t newest_id, end_ms;        /* the file's last interval */
-        bool same;                        /* this boot of this machine, by the same feature source */
+        bool same; /* this boot of this machine, by the same feature source, of the same things */
 };
 
-/* An epoch goes on while boot, machine and feature source are the same: another source counts other things,
- * so its totals are not a continuation. Where the clock is behind the last stamp, a new one begins: stamps
- * grow only within an epoch. */
+/* An epoch goes on while boot, machine, feature source and what it counts are the same: another counts other
+ * things, so its totals are not a continuation. Where the clock is behind the last stamp, a new one begins:
+ * stamps grow only within an epoch. */
 static int find_last(struct store *s, const struct machine *machine, int64_t now_ms, struct last_epoch *ret,
                      struct err *e)
 {
@@ -163,12 +167,15 @@ static int find_last(struct store *s, const struct machine *machine, int64_t now
         ret->same = sqlite3_column_int(epoch, 1) != 0;
 
         r = db_prepare(s->db,
-                       "SELECT interval_id, end_ms, measured_ns, feature_source = ?1, epoch_id FROM interval "
+                       "SELECT interval_id, end_ms, measured_ns, feature_source = ?1 AND definition = ?2 AND "
+                       "counters = ?3, epoch_id FROM interval "
                        "ORDER BY interval_id DESC LIMIT 1",
                        &interval, e);
         if (r < 0)
                 return r;
         store_bind_text(interval, 1, s->feature_source);
+        store_bind_text(interval, 2, s->definition);
+        store_bind_text(interval, 3, s->counters);
         r = db_step(interval, e);
         if (r <= 0)
                 return r;
@@ -265,6 +272,22 @@ static int load_totals(struct store *s, int64_t interval_id, struct window *wind
         return r;
 }
 
+static int load_bands(struct store *s, int64_t interval_id, struct window *window, struct err *e)
+{
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
+        int r = db_prepare(s->db, "SELECT band_hertz, time_ns FROM frequency_band WHERE interval_id = ?1",
+                           &stmt, e);
+
+        if (r < 0)
+                return r;
+        (void)sqlite3_bind_int64(stmt, 1, interval_id);
+        while ((r = db_step(stmt, e)) > 0)
+                if (window_restore_band(window, (uint64_t)sqlite3_column_int64(stmt, 0),
+                                        (uint64_t)sqlite3_column_int64(stmt, 1)) < 0)
+                        return err_set(e, -ENOMEM, "out of memory");
+        return r;
+}
+
 static int first_of_epoch(struct store *s, struct err *e)
 {
         CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
@@ -301,7 +324,25 @@ static int begin(struct store *s, const struct machine *machine, int64_t now_ms,
                 return 0;
         window->measured_ns = (uint64_t)last.measured_ns;
         r = first_of_epoch(s, e);
-        return r < 0 ? r : load_totals(s, last.interval_id, window, e);
+        if (r == 0)
+                r = load_totals(s, last.interval_id, window, e);
+        return r < 0 ? r : load_bands(s, last.interval_id, window, e);
+}
+
+/* What is not measured, and why: as of now. */
+static int tell_missing(struct store *s, const struct feature_notes *notes, struct err *e)
+{
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
+        int r = db_exec(s->db, "DELETE FROM missing", e);
+
+        if (r == 0)
+                r = db_prepare(s->db, "INSERT OR IGNORE INTO missing (what, why) VALUES (?, ?)", &stmt, e);
+        for (size_t i = 0; r == 0 && notes && i < notes->n; i++) {
+                store_bind_text(stmt, 1, notes->items[i].what);
+                store_bind_text(stmt, 2, notes->items[i].why);
+                r = db_run(stmt, e);
+        }
+        return r;
 }
 
 static int try_open(const struct store_options *o, const struct machine *machine, struct window *window,
@@ -316,6 +357,8 @@ static int try_open(const struct store_options *o, const struct machine *machine
         s->lock_fd = -1; /* the caller's while this may fail */
         (void)snprintf(s->path, sizeof(s->path), "%s", o->path);
         (void)snprintf(s->feature_source, sizeof(s->feature_source), "%s", o->feature_source);
+        s->definition = o->definition ? o->definition : definition_names[DEFINITION_EXACT];
+        (void)snprintf(s->counters, sizeof(s->counters), "%s", o->counters ? o->counters : "");
         s->retention_age_ms = o->retention_age_ms;
         s->retention_size = o->retention_size;
         r = db_open(s->path, DB_OWNER, &migrations, BUSY_MS, &s->db, NULL, e);
@@ -325,6 +368,8 @@ static int try_open(const struct store_options *o, const struct machine *machine
                 r = prepare_all(s, e);
         if (r == 0)
                 r = begin(s, machine, o->now_ms, window, ret_continued, e);
+        if (r == 0)
+                r = tell_missing(s, o->notes, e);
         if (r < 0)
                 return r;
         s->lock_fd = lock_fd;

@@ -42,6 +42,7 @@ void window_free(struct window *w)
                 entity_free(w->entities[i]);
         free(w->entities);
         free(w->pods);
+        free(w->bands);
         free(w);
 }
 
@@ -57,6 +58,7 @@ void window_reset(struct window *w)
                 entity_free(w->entities[i]);
         w->n = w->n_shown = 0;
         w->n_sensors = 0;
+        w->n_bands = 0;
         for (int c = 0; c < SPLIT_N; c++)
                 w->split[c].source = -1;
         memset(w->total, 0, sizeof(w->total));
@@ -65,13 +67,14 @@ void window_reset(struct window *w)
 }
 
 /* Index of the key, or of where it would be. */
-static size_t position(const struct window *w, const char *key, bool *ret_found)
+static size_t position(const struct window *w, enum entity_kind kind, const char *key, bool *ret_found)
 {
         size_t low = 0, high = w->n;
 
         while (low < high) {
                 size_t middle = (low + high) / 2;
-                int order = strcmp(w->entities[middle]->key, key);
+                const struct entity *entity = w->entities[middle];
+                int order = entity->kind == kind ? strcmp(entity->key, key) : (int)entity->kind - (int)kind;
 
                 if (order == 0) {
                         *ret_found = true;
@@ -89,7 +92,7 @@ static size_t position(const struct window *w, const char *key, bool *ret_found)
 const struct entity *window_find(const struct window *w, const char *key)
 {
         bool found;
-        size_t i = position(w, key, &found);
+        size_t i = position(w, ENTITY_CONTAINER, key, &found);
 
         return found ? w->entities[i] : NULL;
 }
@@ -107,9 +110,9 @@ static int grow(struct window *w)
 }
 
 /* The two entities that are no containers always fit. */
-static bool is_reserved(const char *key)
+static bool is_reserved(enum entity_kind kind, const char *key)
 {
-        return !strcmp(key, ENTITY_SYSTEM) || !strcmp(key, ENTITY_KERNEL);
+        return kind == ENTITY_CONTAINER && (!strcmp(key, ENTITY_SYSTEM) || !strcmp(key, ENTITY_KERNEL));
 }
 
 static int add_entity(struct window *w, enum entity_kind kind, const char *key, const char *cgroup,
@@ -117,13 +120,13 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
 {
         struct entity *entity;
         bool found;
-        size_t i = position(w, key, &found);
+        size_t i = position(w, kind, key, &found);
 
         if (found) {
                 *ret = w->entities[i];
                 return 0;
         }
-        if (w->n >= WINDOW_ENTITIES_MAX && !is_reserved(key))
+        if (w->n >= WINDOW_ENTITIES_MAX && !is_reserved(kind, key))
                 return -ENOSPC;
         if (w->n == w->cap && grow(w) < 0)
                 return -ENOMEM;
@@ -134,8 +137,8 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
         (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
         (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
         (void)cgroup_path_pod(cgroup, entity->pod_id); /* "" when it is in none */
-        entity->shown =
-                kind != ENTITY_PROCESS && (is_reserved(key) || !w->shown_max || w->n_shown < w->shown_max);
+        entity->shown = kind != ENTITY_PROCESS &&
+                        (is_reserved(kind, key) || !w->shown_max || w->n_shown < w->shown_max);
         w->n_shown += entity->shown;
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
         w->entities[i] = entity;
@@ -156,6 +159,31 @@ int window_restore_entity(struct window *w, enum entity_kind kind, const char *k
         return 0;
 }
 
+static void restore(struct entity *entity, const struct window_lookup *lookup)
+{
+        if (lookup->restore_entity)
+                (void)lookup->restore_entity(lookup->restore_context, entity->kind, entity->key,
+                                             entity->total); /* unknown: from zero */
+}
+
+/* NULL: not known, or there is no room. */
+static struct entity *vm_entity(struct window *w, uint64_t id, const struct window_lookup *lookup)
+{
+        const struct vm *vm = lookup->vm ? lookup->vm(lookup->cgroup_context, id) : NULL;
+        struct entity *entity = NULL;
+        int r = vm ? add_entity(w, ENTITY_VM, vm->key, "", &entity) : -ENOENT;
+
+        if (r < 0) {
+                w->overflowed += vm != NULL;
+                return NULL;
+        }
+        if (r > 0)
+                restore(entity, lookup);
+        (void)snprintf(entity->name, sizeof(entity->name), "%s", vm->name);
+        entity->hypervisor = vm->hypervisor;
+        return entity;
+}
+
 /* The entity that a cgroup's activity belongs to; NULL when not even system_processes fits. */
 static struct entity *entity_of(struct window *w, const struct cgroup_usage *row,
                                 const struct window_lookup *lookup)
@@ -172,14 +200,13 @@ static struct entity *entity_of(struct window *w, const struct cgroup_usage *row
                 cgroup = info->path;
         }
         r = add_entity(w, ENTITY_CONTAINER, key, cgroup, &entity);
-        if (r < 0 && !is_reserved(key)) {
+        if (r < 0 && !is_reserved(ENTITY_CONTAINER, key)) {
                 key = ENTITY_SYSTEM;
                 w->overflowed++;
                 r = add_entity(w, ENTITY_CONTAINER, key, "", &entity);
         }
-        if (r > 0 && lookup->restore_entity)
-                (void)lookup->restore_entity(lookup->restore_context, entity->kind, key,
-                                             entity->total); /* unknown: from zero */
+        if (r > 0)
+                restore(entity, lookup);
         return r < 0 ? NULL : entity;
 }
 
@@ -192,7 +219,8 @@ static void fold_usage(struct window *w, const struct sample *sample, const stru
         }
         for (size_t i = 0; i < sample->usage->n; i++) {
                 const struct cgroup_usage *row = &sample->usage->rows[i];
-                struct entity *entity = entity_of(w, row, lookup);
+                bool vm = usage_is_vm(row->cgroup_id);
+                struct entity *entity = vm ? vm_entity(w, row->cgroup_id, lookup) : entity_of(w, row, lookup);
 
                 if (!entity)
                         continue; /* out of memory: not counted in the node either, so sums stay equal */
@@ -201,12 +229,16 @@ static void fold_usage(struct window *w, const struct sample *sample, const stru
                                 continue;
                         entity->delta[f] += row->delta[f];
                         entity->total[f] += row->delta[f];
+                        entity->idle_ns = 0;
+                        if (vm)
+                                continue;
                         w->delta[f] += row->delta[f];
                         w->total[f] += row->delta[f];
-                        entity->idle_ns = 0;
                 }
         }
         memcpy(w->measured, sample->measured, sizeof(w->measured));
+        (void)snprintf(w->counters, sizeof(w->counters), "%s", sample->counters ? sample->counters : "");
+        w->counters_running = *w->counters ? sample->counters_running : (double)NAN;
 }
 
 /* Processes are recorded beside the cgroups that they are in, where that is asked for. */
@@ -233,6 +265,36 @@ static void fold_processes(struct window *w, const struct sample *sample, const 
                 }
                 entity->idle_ns = 0;
         }
+}
+
+static int add_band(struct window *w, uint64_t hertz, uint64_t time_ns)
+{
+        struct frequency_band *bands;
+
+        for (size_t i = 0; i < w->n_bands; i++)
+                if (w->bands[i].hertz == hertz) {
+                        w->bands[i].time_ns += time_ns;
+                        return 0;
+                }
+        bands = realloc(w->bands, (w->n_bands + 1) * sizeof(*bands));
+        if (!bands)
+                return -ENOMEM;
+        w->bands = bands;
+        w->bands[w->n_bands++] = (struct frequency_band){ hertz, time_ns };
+        return 0;
+}
+
+int window_restore_band(struct window *w, uint64_t hertz, uint64_t time_ns)
+{
+        return add_band(w, hertz, time_ns);
+}
+
+static void fold_frequency(struct window *w, const struct sample *sample)
+{
+        w->frequency = sample->frequency;
+        for (size_t i = 0; i < sample->frequency.n_bands; i++)
+                (void)add_band(w, sample->frequency.bands[i].hertz,
+                               sample->frequency.bands[i].time_ns); /* no memory: it is missing */
 }
 
 static bool same_sensor(const struct power_reading *a, const struct power_reading *b)
@@ -389,6 +451,7 @@ void window_fold(struct window *w, const struct sample *sample, const struct win
         fold_usage(w, sample, lookup);
         fold_processes(w, sample, lookup);
         fold_power(w, sample, lookup);
+        fold_frequency(w, sample);
         w->last_ns = sample->duration_ns;
         attribute(w, w->model);
         pods_fold(w);
@@ -409,7 +472,7 @@ void window_stored(struct window *w)
 
                 uint64_t forget_ns = entity->kind == ENTITY_PROCESS ? PROCESS_FORGET_NS : ENTITY_FORGET_NS;
 
-                if (entity->idle_ns <= forget_ns || is_reserved(entity->key)) {
+                if (entity->idle_ns <= forget_ns || is_reserved(entity->kind, entity->key)) {
                         w->entities[kept++] = entity;
                         continue;
                 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "collector/cgroup_name.h"
 #include "collector/features.h"
+#include "collector/frequency.h"
 #include "collector/idle.h"
 #include "collector/power.h"
 
@@ -30,6 +31,8 @@
 enum split_component { SPLIT_PACKAGE, SPLIT_CORE, SPLIT_UNCORE, SPLIT_DRAM, SPLIT_PLATFORM, SPLIT_N };
 extern const char *const split_names[SPLIT_N];
 
+/* Containers (and the two that are none) add up to the node; virtual machines and processes are parts of
+ * them. */
 enum entity_kind { ENTITY_CONTAINER, ENTITY_VM, ENTITY_PROCESS, ENTITY_KINDS };
 extern const char *const entity_kind_names[ENTITY_KINDS]; /* as in samples.db */
 
@@ -40,7 +43,7 @@ struct entity_names {
 
 struct entity {
         enum entity_kind kind;
-        char key[ENTITY_KEY_MAX];     /* container id, ENTITY_SYSTEM or ENTITY_KERNEL */
+        char key[ENTITY_KEY_MAX];     /* container id, ENTITY_SYSTEM or ENTITY_KERNEL; struct vm's key */
         struct entity_names *names;   /* owned; NULL: nothing known */
         char cgroup[CGROUP_PATH_MAX]; /* path when it was first seen */
         char pod_id[POD_ID_MAX];      /* from it; "" in no pod */
@@ -98,12 +101,17 @@ struct attribution_model;
 struct pod;
 
 struct window {
-        struct entity **entities; /* owned, sorted by key */
+        struct entity **entities; /* owned, sorted by kind and key */
         size_t n, cap;
         struct sensor sensors[SENSORS_MAX];
         size_t n_sensors;
         struct split split[SPLIT_N];
         bool measured[FEATURE_N];
+        struct frequency_reading frequency; /* of the last sample: borrowed from its source */
+        struct frequency_band *bands;       /* owned: totals since the epoch began */
+        size_t n_bands;
+        char counters[COUNTERS_TEXT_MAX];
+        double counters_running;   /* in the last sample; NaN: none */
         uint64_t total[FEATURE_N]; /* the node: the sum of all entities, the forgotten included */
         uint64_t delta[FEATURE_N];
         int64_t node_store_id;
@@ -131,6 +139,8 @@ struct window_lookup {
         const struct cgroup_info *(*cgroup)(void *cgroup_context, uint64_t cgroup_id);
         /* The name of a process's command; "" when it is gone. NULL: not known. */
         void (*command)(void *cgroup_context, uint32_t tgid, char ret[16]);
+        /* What a virtual machine is; NULL when it is not known any more. May be NULL. */
+        const struct vm *(*vm)(void *cgroup_context, uint64_t id);
         void *cgroup_context;
         /* Totals of an entity or sensor that the window does not hold: 1 known, 0 new, or a negative errno
          * (it then counts from zero). NULL: all are new. */
@@ -147,7 +157,10 @@ struct sample {
         uint64_t stamp_ns;    /* monotonic, when the features were read */
         int64_t wall_ms;
         const struct usage_set *usage;
-        const bool *measured; /* [FEATURE_N] */
+        struct frequency_reading frequency;
+        const char *counters;    /* what the hardware counters are; "" or NULL: none */
+        double counters_running; /* the part of the time in which they counted; NaN: none */
+        const bool *measured;    /* [FEATURE_N] */
         const struct power_reading *readings;
         size_t n_readings;
 };
@@ -169,12 +182,16 @@ int window_restore_entity(struct window *window, enum entity_kind kind, const ch
  * for a new epoch, whose stamps may begin where the clock is. Not while something waits to be stored. */
 bool window_clock_went_back(const struct window *window, const struct sample *sample);
 
+/* Put a frequency's total into the window. -ENOMEM. */
+int window_restore_band(struct window *window, uint64_t hertz, uint64_t time_ns);
+
 /* -ENOMEM leaves totals consistent: what could not be told apart counts as system_processes. */
 void window_fold(struct window *window, const struct sample *sample, const struct window_lookup *lookup);
 
 /* What window_fold made was recorded: the next interval begins where this one ended. Forgets entities. */
 void window_stored(struct window *window);
 
+/* A container. */
 const struct entity *window_find(const struct window *window, const char *key);
 
 /* Start and end of an interval that follows `base_ms`, took `duration_ns` and ended when the wall clock said
