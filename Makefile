@@ -31,7 +31,7 @@ LIB      := $(B)/lib/libwattloop.a
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
 	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev libmicrohttpd-dev liblapacke-dev libxgboost-dev \
 	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq python3 procps util-linux
-PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign
+PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign qemu-system-x86
 
 # Libraries by program; nothing is linked that the program does not use.
 PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
@@ -169,6 +169,13 @@ check: have-build $(BINARIES) $(DEMO_PROGRAMS) $(UNIT) $(TOOLS)
 check-unit: have-build $(UNIT)
 	@B=$(B) tests/run $(UNIT)
 
+# The long forms of tests that also run, short, in `check`.
+SECONDS_EACH ?= 30
+SEED         ?= 1
+## soak-cputime: recorded CPU time against the kernel's exact counter, five kinds of load for SECONDS_EACH (30) each
+soak-cputime: have-build $(BINARIES) $(TOOLS)
+	@B=$(B) SECONDS_EACH=$(SECONDS_EACH) SEED=$(SEED) INTERVAL=1s tests/system/collector_cputime.sh
+
 ## check-valgrind: unit tests and a run of each program under valgrind
 check-valgrind: have-ci $(BINARIES) $(UNIT)
 	@B=$(B) tests/valgrind $(UNIT)
@@ -265,7 +272,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE
+.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE soak-cputime
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;

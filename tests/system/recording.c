@@ -169,7 +169,10 @@ static void prepare(struct recording *r)
                   "feature_source, "
                   "definition) VALUES (?1, ?2, ?3, ?4, ?5, 'bpf', 'exact')",
                   offsetof(struct recording, interval) },
-                { "INSERT INTO usage VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+                { "INSERT INTO usage (interval_id, entity_id, cpu_time_ns, page_cache_pages, net_tx_irq, "
+                  "net_rx_irq, block_irq, "
+                  "cpu_cycles, cpu_instructions, cache_miss) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, "
+                  "?10)",
                   offsetof(struct recording, usage) },
                 { "INSERT INTO power (interval_id, sensor_id, energy_uj, idle_uj) VALUES (?1, ?2, ?3, ?4)",
                   offsetof(struct recording, power) },
