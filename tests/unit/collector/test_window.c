@@ -426,6 +426,57 @@ static void a_counter_is_taken_back_to_the_stamp_of_the_features(void **state)
         assert_float_equal(w->sensors[0].interval_uj, 10e6, 1);
 }
 
+static const struct vm *find_vm(void *context, uint64_t id)
+{
+        static const struct vm vm = { "uuid", "web", "kvm" };
+
+        (void)context;
+        return id == (USAGE_VM | 7) ? &vm : NULL;
+}
+
+/* Its time is in its container's row, too. */
+static void a_virtual_machine_is_a_part_of_the_node_not_beside_it(void **state)
+{
+        const struct window_lookup l = { .cgroup = find_cgroup, .vm = find_vm };
+        struct window *w = *state;
+        const struct entity *vm = NULL;
+
+        use(1, false, 100);
+        use(USAGE_VM | 7, false, 60);
+        use(USAGE_VM | 8, false, 5); /* not known any more */
+        power("package", "0", 10);
+        fold_with(w, &l);
+        for (size_t i = 0; i < w->n; i++)
+                if (w->entities[i]->kind == ENTITY_VM)
+                        vm = w->entities[i];
+        assert_non_null(vm);
+        assert_string_equal(vm->key, "uuid");
+        assert_string_equal(vm->name, "web");
+        assert_string_equal(vm->hypervisor, "kvm");
+        assert_int_equal(vm->total[FEATURE_CPU_TIME], 60);
+        assert_int_equal(w->total[FEATURE_CPU_TIME], 100);
+        assert_null(window_find(w, "uuid")); /* it is no container, whatever its key */
+}
+
+static void time_at_a_frequency_adds_up_over_samples_and_restarts(void **state)
+{
+        const struct frequency_band bands[] = { { 800000000, 5 }, { 2400000000, 7 } };
+        struct window *w = *state;
+        const struct sample sample = { .duration_ns = SECOND,
+                                       .usage = &usage,
+                                       .measured = all_but_counters,
+                                       .frequency = { .bands = bands, .n_bands = 2 } };
+
+        assert_int_equal(window_restore_band(w, 2400000000, 100), 0);
+        window_fold(w, &sample, &lookup);
+        window_fold(w, &sample, &lookup);
+        assert_int_equal(w->n_bands, 2);
+        assert_int_equal(w->bands[0].time_ns, 114);
+        assert_int_equal(w->bands[1].time_ns, 10);
+        window_reset(w);
+        assert_int_equal(w->n_bands, 0);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 int main(void)
@@ -444,6 +495,8 @@ int main(void)
                 TEST(too_many_containers_count_as_system),
                 TEST(an_interval_that_was_not_stored_goes_into_the_next),
                 TEST(stamps_always_grow),
+                TEST(a_virtual_machine_is_a_part_of_the_node_not_beside_it),
+                TEST(time_at_a_frequency_adds_up_over_samples_and_restarts),
                 TEST(recording_never_begins_before_what_is_recorded),
                 TEST(a_counter_is_taken_back_to_the_stamp_of_the_features),
         };
