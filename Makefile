@@ -192,6 +192,14 @@ SEED ?= 1
 soak-collector: have-build $(B)/bin/wattloop-collector
 	@B=$(B) tests/soak/collector.py $(SECONDS) $(SEED)
 
+SOAK_ROUNDS ?= 100
+SOAK_SEED   ?= 1
+## soak-model-server: kill -9 during ingest and publishing, SOAK_ROUNDS (100) times from SOAK_SEED; make check does a twentieth
+soak-model-server: have-build $(BINARIES)
+	@SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SEED=$(SOAK_SEED) B=$(B) tests/system/model_server_kill.sh
+.PHONY: soak-model-server
+PACKAGES_CI += openssl # tests/system/model_server_pipelines.sh: a certificate
+
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
 	@B=$(B) deploy/demo/demo.sh

@@ -12,6 +12,7 @@
 #include "model-server/replay.h"
 #include "model-server/serve/httpd.h"
 #include "model-server/serve/trainings.h"
+#include "model-server/serve/watch.h"
 
 #define DRAIN_MS 5000 /* for requests in work when the server is told to stop */
 #define REAP_MS  1000
@@ -47,6 +48,7 @@ static int serve(const void *options, int argc, char **argv)
         struct worker *worker = NULL;
         struct httpd *httpd = NULL;
         struct puller *puller = NULL;
+        struct watch *watch = NULL;
         struct server server;
         struct err e;
         int r;
@@ -58,7 +60,9 @@ static int serve(const void *options, int argc, char **argv)
         if (r < 0)
                 return log_error(r, "%s", e.text);
 
-        r = worker_start(&server, &worker, &e);
+        r = watch_start(&server, &watch, &e);
+        if (r == 0)
+                r = worker_start(&server, &worker, &e);
         if (r == 0)
                 r = trainings_start(&server.trainings, &e);
         if (r == 0 && *server.options->prometheus_url)
@@ -73,6 +77,7 @@ static int serve(const void *options, int argc, char **argv)
                 log_info("stopping");
                 httpd_drain(httpd, DRAIN_MS);
         }
+        watch_stop(watch);
         puller_stop(puller); /* it waits for the worker */
         worker_stop(worker); /* both before httpd_stop(): they resume what waits for them */
         trainings_stop(server.trainings);

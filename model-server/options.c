@@ -27,7 +27,13 @@ const struct option options_table[] = {
         { "listen", OPTION_STRING, AT(listen), "127.0.0.1:8100", 0, 0, NULL,
           "Address and port of the HTTP server; an address that is not loopback needs auth.token_file." },
         { "auth.token_file", OPTION_STRING, AT(token_file), "", 0, 0, NULL,
-          "File with one bearer token per line; when set, uploads must carry one of them." },
+          "File with one bearer token per line, or 'NODE_ID TOKEN' for one node's; when set, uploads must "
+          "carry one of "
+          "them." },
+        { "tls.certificate", OPTION_STRING, AT(tls_certificate), "", 0, 0, NULL,
+          "PEM file with the server's certificate and its chain; when set, the server speaks HTTPS only." },
+        { "tls.key", OPTION_STRING, AT(tls_key), "", 0, 0, NULL,
+          "PEM file with the certificate's private key." },
         { "database.path", OPTION_STRING, AT(database_path), "/var/lib/wattloop/server.db", 0, 0, NULL,
           "SQLite database of samples, training rows and learners." },
         { "retention.samples", OPTION_DURATION, AT(retention_samples_ms), "30d", 60e3, 3650 * 86400e3, NULL,
@@ -139,6 +145,8 @@ int options_check(const void *options, struct err *e)
                         "listen: '%s' can be reached from other machines; set auth.token_file, so that not "
                         "everybody can upload",
                         o->listen);
+        if (!*o->tls_certificate != !*o->tls_key)
+                return err_set(e, -EINVAL, "tls.certificate and tls.key must be set together");
         if (!valid_name(o->pipeline_name))
                 return err_set(e, -EINVAL, "pipeline.name: '%s' is not a plain directory name",
                                o->pipeline_name);

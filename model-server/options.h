@@ -7,6 +7,7 @@
 struct options {
         char *listen;
         char *token_file;
+        char *tls_certificate, *tls_key;
         char *database_path;
         char *models_path;
         char *pipeline_name;

@@ -16,11 +16,31 @@
 #include "common/prom.h"
 #include "config/cli.h"
 #include "model-server/serve/publish.h"
+#include "model-server/serve/unpack.h"
 
 #define STATUS_MAX    ((size_t)64 << 20)
 #define TRIM_EVERY_MS 10000
 
-const int server_status_codes[STATUS_CODES] = { 200, 400, 401, 404, 405, 411, 413, 415, 500, 503, 507, 0 };
+const int server_status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405,
+                                                411, 413, 415, 500, 503, 507, 0 };
+
+/* "TOKEN" or "NODE_ID TOKEN". */
+static int add_token(struct server *s, const char *line, size_t size, struct err *e)
+{
+        size_t gap = strcspn(line, " \t"), at = gap < size ? gap + strspn(line + gap, " \t") : 0;
+        struct token *tokens;
+
+        if (s->tokens_n == TOKENS_MAX)
+                return err_set(e, -E2BIG, "auth.token_file: more than %d tokens", TOKENS_MAX);
+        tokens = realloc(s->tokens, (s->tokens_n + 1) * sizeof(*tokens));
+        if (!tokens)
+                return err_set(e, -ENOMEM, "out of memory");
+        s->tokens = tokens;
+        tokens += s->tokens_n++;
+        tokens->node_id = at ? strndup(line, gap) : NULL;
+        (void)crypto_hash_sha256(tokens->hash, (const unsigned char *)line + at, size - at);
+        return at && !tokens->node_id ? err_set(e, -ENOMEM, "out of memory") : 0;
+}
 
 static int load_tokens(struct server *s, const char *path, struct err *e)
 {
@@ -35,27 +55,28 @@ static int load_tokens(struct server *s, const char *path, struct err *e)
                 return err_prefix(e, r, "auth.token_file");
         if (stat(path, &st) == 0 && st.st_mode & S_IROTH)
                 log_warning("'%s' can be read by everybody on this machine", path);
-        for (line = text.size ? text.data : ""; *line; line += strspn(line, "\r\n")) {
-                size_t size = strcspn(line, "\r\n");
+        for (line = text.size ? text.data : ""; r == 0 && *line; line += strspn(line, "\r\n")) {
+                size_t size = strcspn(line, "\r\n"), end = size;
 
-                if (size && *line != '#' && s->tokens_n == TOKENS_MAX)
-                        return err_set(e, -E2BIG, "auth.token_file: more than %d tokens", TOKENS_MAX);
-                if (size && *line != '#')
-                        (void)crypto_hash_sha256(s->tokens[s->tokens_n++], (const unsigned char *)line, size);
+                while (end && strchr(" \t", line[end - 1]))
+                        end--;
+                if (end && *line != '#')
+                        r = add_token(s, line, end, e);
                 line += size;
         }
         sodium_memzero(text.data, text.size);
-        if (!s->tokens_n)
+        if (r == 0 && !s->tokens_n)
                 return err_set(e, -EINVAL, "auth.token_file: no token in '%s'", path);
-        return 0;
+        return r;
 }
 
-bool server_token_ok(const struct server *s, const char *authorization)
+bool server_token_ok(const struct server *s, const char *authorization, const char **ret_node_id)
 {
         static const char scheme[] = "Bearer ";
         unsigned char hash[32];
         bool ok = false;
 
+        *ret_node_id = NULL;
         if (!s->needs_token)
                 return true;
         if (!authorization || strncasecmp(authorization, scheme, strlen(scheme)) != 0)
@@ -63,7 +84,10 @@ bool server_token_ok(const struct server *s, const char *authorization)
         authorization += strlen(scheme);
         (void)crypto_hash_sha256(hash, (const unsigned char *)authorization, strlen(authorization));
         for (size_t i = 0; i < s->tokens_n; i++)
-                ok |= sodium_memcmp(hash, s->tokens[i], sizeof(hash)) == 0;
+                if (sodium_memcmp(hash, s->tokens[i].hash, sizeof(hash)) == 0) {
+                        ok = true;
+                        *ret_node_id = s->tokens[i].node_id;
+                }
         return ok;
 }
 
@@ -86,6 +110,8 @@ static int load_catalog(struct server *s, struct err *e)
         int r = publish_clean(o->models_path, e);
 
         if (r == 0)
+                unpack_pipelines(o->models_path, o->pipeline_name);
+        if (r == 0)
                 r = catalog_load(o->models_path, o->pipeline_name, &all, e);
         if (r < 0)
                 return r;
@@ -94,7 +120,7 @@ static int load_catalog(struct server *s, struct err *e)
                 s->catalog = TAKE(all);
                 return 0;
         }
-        return catalog_with(all, own, &s->catalog, e);
+        return catalog_with(all, o->pipeline_name, o->pipeline_name, own, &s->catalog, e);
 }
 
 static const struct pipeline *own_pipeline(const struct server *s, const struct catalog *c)
@@ -126,15 +152,34 @@ struct catalog *server_catalog(struct server *s)
         return c;
 }
 
-static void swap_catalog(struct server *s, struct catalog *next)
+/* Puts a pipeline into the catalog, or (NULL) takes it out. */
+static int serve_pipeline(struct server *s, const char *name, struct pipeline *p, struct err *e)
 {
-        struct catalog *old;
+        struct catalog *old, *next;
+        int r;
 
-        (void)pthread_mutex_lock(&s->lock);
-        old = s->catalog;
-        s->catalog = next;
-        (void)pthread_mutex_unlock(&s->lock);
-        catalog_unref(old);
+        (void)pthread_mutex_lock(&s->swap);
+        r = catalog_with(s->catalog, s->options->pipeline_name, name, p, &next, e);
+        if (r == 0) {
+                (void)pthread_mutex_lock(&s->lock);
+                old = s->catalog;
+                s->catalog = next;
+                (void)pthread_mutex_unlock(&s->lock);
+                catalog_unref(old);
+        }
+        (void)pthread_mutex_unlock(&s->swap);
+        return r;
+}
+
+int server_reload_pipeline(struct server *s, const char *name, struct err *e)
+{
+        struct pipeline *p = NULL;
+        int r = pipeline_load(s->options->models_path, name, &p, e), served;
+
+        if (r == 0)
+                log_info("pipeline '%s': %zu models", name, pipeline_offers(p));
+        served = serve_pipeline(s, name, p, r == 0 ? e : NULL);
+        return r < 0 ? r : served;
 }
 
 /* On the learning thread. */
@@ -142,7 +187,6 @@ static int publish(const struct pipeline_input *in, bool withdraw, void *arg, st
 {
         struct server *s = arg;
         CLEANUP(catalog_unrefp) struct catalog *old = server_catalog(s);
-        struct catalog *next;
         struct pipeline *p;
         int r = publish_pipeline(in, withdraw || s->withdraw, s->options->models_path, own_pipeline(s, old),
                                  &p, e);
@@ -152,10 +196,9 @@ static int publish(const struct pipeline_input *in, bool withdraw, void *arg, st
                 atomic_fetch_add(&s->counters.publications_failed, 1);
         if (r <= 0)
                 return r;
-        r = catalog_with(old, p, &next, e);
+        r = serve_pipeline(s, s->options->pipeline_name, p, e);
         if (r < 0)
                 return r;
-        swap_catalog(s, next);
         atomic_fetch_add(&s->counters.publications, 1);
         log_debug("published %zu models", in->n);
         return 1;
@@ -220,6 +263,7 @@ int server_open(struct server *s, const struct options *o, struct err *e)
                                           .accepted = options_accepted(o) };
         s->retention = (struct retention){ o->retention_samples_ms, o->retention_rows_ms,
                                            (uint64_t)o->retention_size };
+        (void)pthread_mutex_init(&s->swap, NULL);
         (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes */
         s->needs_token = *o->token_file;
         if (sodium_init() < 0)
@@ -248,7 +292,11 @@ void server_close(struct server *s)
         learn_close(s->learn); /* first: it publishes */
         catalog_unref(s->catalog);
         store_close(s->store);
+        for (size_t i = 0; i < s->tokens_n; i++)
+                free(s->tokens[i].node_id);
+        free(s->tokens);
         (void)pthread_mutex_destroy(&s->lock);
+        (void)pthread_mutex_destroy(&s->swap);
         memset(s, 0, sizeof(*s));
 }
 

@@ -9,10 +9,16 @@
 #include "model-server/options.h"
 #include "model-server/serve/catalog.h"
 
-#define TOKENS_MAX      256
-#define TOKEN_FILE_MAX  ((size_t)64 << 10)
-#define STATUS_CODES    12
+#define TOKENS_MAX      4096
+#define TOKEN_FILE_MAX  ((size_t)1 << 20)
+#define STATUS_CODES    14
 #define SERVER_PATH_MAX 4096
+
+/* A bearer token: the fleet's, or one node's, whose series alone it may upload. */
+struct token {
+        unsigned char hash[32]; /* SHA-256 */
+        char *node_id;          /* owned; NULL: the fleet's */
+};
 
 /* Since the start. */
 struct counters {
@@ -36,11 +42,12 @@ struct refusal {
 struct trainings;
 struct server {
         const struct options *options;
-        unsigned char tokens[TOKENS_MAX][32]; /* SHA-256 */
+        struct token *tokens; /* owned */
         size_t tokens_n;
         bool needs_token;
         struct counters counters;
         pthread_mutex_t lock;
+        pthread_mutex_t swap;                   /* held by who makes the next catalog of the one there is */
         struct catalog *catalog;                /* under the lock; take a reference with server_catalog() */
         struct refusal refusals[REFUSALS_KEPT]; /* under the lock; newest first */
         size_t refusals_n;
@@ -59,8 +66,12 @@ struct server {
 int server_open(struct server *server, const struct options *options, struct err *e);
 void server_close(struct server *server);
 
-struct catalog *server_catalog(struct server *server);                        /* catalog_unref() it */
-bool server_token_ok(const struct server *server, const char *authorization); /* NULL: none was sent */
+struct catalog *server_catalog(struct server *server); /* catalog_unref() it */
+/* Reads one of the pipelines below models.path again, and serves it; -ENOENT: there is none of that name any
+ * more, and it is not served any more. Of any thread. */
+int server_reload_pipeline(struct server *server, const char *name, struct err *e);
+/* authorization NULL: none was sent. *ret_node_id: whose series the token may upload; NULL: anybody's. */
+bool server_token_ok(const struct server *server, const char *authorization, const char **ret_node_id);
 
 /* Of the worker thread. */
 void server_import(struct server *server, struct upload *const uploads[], size_t n);

@@ -123,6 +123,7 @@ static int check_entry(struct archive *zip, struct archive_entry *entry, struct 
 struct unpacking {
         struct archive *zip;
         struct model_archive *a;
+        const char *const *names;                 /* only these; NULL: all */
         size_t max;                               /* bytes of all entries */
         char directory[MODEL_ENTRY_NAME_MAX + 1]; /* that all entries are in: "" the root, else "dir/" */
         bool placed;                              /* the first entry has told */
@@ -183,6 +184,16 @@ static int unpack_entry(struct unpacking *u, struct archive_entry *entry, struct
         return add_entry(u->a, name, &data, e);
 }
 
+static bool is_wanted(const char *const *names, const char *path)
+{
+        const char *name = path && strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+
+        for (; names && *names; names++)
+                if (name && !strcmp(*names, name))
+                        return true;
+        return !names;
+}
+
 static int unpack_all(struct unpacking *u, struct err *e)
 {
         for (;;) {
@@ -193,6 +204,8 @@ static int unpack_all(struct unpacking *u, struct err *e)
                         break;
                 if (r != ARCHIVE_OK) /* a warning, too, says that something is not as it should be */
                         return zip_error(u->zip, e, "cannot read archive");
+                if (!is_wanted(u->names, archive_entry_pathname(entry)))
+                        continue;
                 r = unpack_entry(u, entry, e);
                 if (r < 0)
                         return r;
@@ -206,6 +219,26 @@ static size_t unpacked_max(size_t size)
         size_t max = MODEL_RATIO_FREE + size * MODEL_RATIO_MAX;
 
         return max < MODEL_UNPACKED_MAX ? max : MODEL_UNPACKED_MAX;
+}
+
+int model_archive_read_some(const char *path, const char *const *names, struct model_archive **ret,
+                            struct err *e)
+{
+        CLEANUP(model_archive_freep) struct model_archive *a = calloc(1, sizeof(*a));
+        CLEANUP(reader_freep) struct archive *zip = archive_read_new();
+        int r;
+
+        if (!a || !zip)
+                return err_set(e, -ENOMEM, "out of memory");
+        if (archive_read_support_format_zip_seekable(zip) != ARCHIVE_OK ||
+            archive_read_open_filename(zip, path, READ_CHUNK) != ARCHIVE_OK)
+                return zip_error(zip, e, path);
+        r = unpack_all(&(struct unpacking){ .zip = zip, .a = a, .names = names, .max = MODEL_UNPACKED_MAX },
+                       e);
+        if (r < 0)
+                return r;
+        *ret = TAKE(a);
+        return 0;
 }
 
 int model_archive_unpack(const void *data, size_t size, struct model_archive **ret, struct err *e)

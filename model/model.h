@@ -46,6 +46,9 @@ struct model_archive {
 int model_archive_unpack(const void *zip, size_t size, struct model_archive **ret, struct err *e);
 /* The same structure from a directory of plain files (a store's id directory); wattloop.json is left out. */
 int model_archive_read_dir(const char *path, struct model_archive **ret, struct err *e);
+/* Only the entries of these names (NULL-terminated), of a zip on the disk; the others are not even read. */
+int model_archive_read_some(const char *path, const char *const *names, struct model_archive **ret,
+                            struct err *e);
 void model_archive_free(struct model_archive *archive);
 CLEANUP_DEFINE(struct model_archive *, model_archive_free);
 const struct model_entry *model_archive_find(const struct model_archive *archive, const char *name);

@@ -20,6 +20,7 @@ struct touched {
 struct import {
         struct store *store;
         const struct import_settings *settings;
+        const char *node_id; /* NULL: any */
         int64_t now_ms, batch_id;
         struct touched *touched; /* owned */
         size_t touched_n;
@@ -123,6 +124,10 @@ static int add_line(struct import *im, const struct batch_line *line, struct err
                 im->counts.ignored += line->n;
                 return 0;
         }
+        if (im->node_id && strcmp(im->node_id, line->node_id) != 0)
+                return err_set(e, -EACCES,
+                               "the token is for node '%.64s', but there is a series of node '%.64s'",
+                               im->node_id, line->node_id);
         r = find_touched(im, line, &t, e);
         if (r == 0 && line->class.kind == SERIES_NODE)
                 r = note_node(im, line, t, e);
@@ -228,6 +233,7 @@ static int import_together(struct import *like, struct upload *const uploads[], 
         for (size_t i = 0; r == 0 && i < n; i++) {
                 CLEANUP(import_done) struct import im = *like;
 
+                im.node_id = uploads[i]->node_id;
                 r = import_one(&im, uploads[i], e);
         }
         return finish(like->store, r, e);

@@ -28,9 +28,10 @@ struct upload {
         size_t size;
         bool gzip;
         const char *name;       /* for the record; "" */
+        const char *node_id;    /* whose series it may hold; NULL: anybody's */
         unsigned char hash[32]; /* SHA-256 of data */
-        int result;   /* 0 durable; or -EBADMSG, -E2BIG bad content, -EFBIG too big, -ENOSPC disk full,
-                         -EIO bad database: nothing of it is stored */
+        int result;   /* 0 durable; or -EBADMSG, -E2BIG bad content, -EFBIG too big, -EACCES another node's,
+                         -ENOSPC disk full,   -EIO bad database: nothing of it is stored */
         struct err e; /* the words, when it is not 0 */
         struct import_counts counts;
 };

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "common/json.h"
 #include "common/log.h"
@@ -32,12 +33,15 @@ void reply_init(struct reply *reply)
         memset(reply, 0, sizeof(*reply));
         reply->status = 200;
         reply->type = type_json;
+        reply->fd = -1;
         buf_init(&reply->body, REPLY_BODY_MAX);
 }
 
 void reply_done(struct reply *reply)
 {
         buf_done(&reply->body);
+        if (reply->fd >= 0)
+                (void)close(reply->fd);
 }
 
 void reply_header(struct reply *reply, const char *name, const char *fmt, ...)
@@ -95,12 +99,44 @@ static bool is_json_type(const char *type)
         return n == strlen(type_json) && !strncasecmp(type, type_json, n);
 }
 
-static void reply_archive(const struct offer *offer, struct reply *reply)
+static const char *etag_of(const struct offer *offer, const char *digest)
 {
+        return offer->archive.text ? offer->content_id : digest;
+}
+
+/* Does If-None-Match name this? Weakly: our replies to a tag are the same bytes. */
+static bool matches(const char *tags, const char *etag)
+{
+        size_t n = strlen(etag);
+
+        if (!tags)
+                return false;
+        if (!strcmp(tags, "*"))
+                return true;
+        for (const char *p = strstr(tags, etag); p; p = strstr(p + 1, etag))
+                if (p > tags && p[-1] == '"' && p[n] == '"')
+                        return true;
+        return false;
+}
+
+/* Caches may keep it, but ask each time whether it is still so. True: the client has it already. */
+static bool reply_validators(const char *etag, const char *known, struct reply *reply)
+{
+        reply_header(reply, "ETag", "\"%s\"", etag);
+        reply_header(reply, "Cache-Control", "no-cache");
+        if (!matches(known, etag))
+                return false;
+        reply->status = 304;
+        return true;
+}
+
+static void reply_archive(struct catalog *catalog, const struct offer *offer, const char *known,
+                          struct reply *reply)
+{
+        char when[64], digest[DIGEST_MAX];
         struct err e;
         struct tm tm;
-        char when[64];
-        int r = offer_read_archive(offer, &reply->body, &e);
+        int r = offer_open_archive(catalog, offer, &reply->fd, &reply->fd_size, digest, &e);
 
         if (r < 0) {
                 (void)log_error(r, "cannot serve model '%s': %s", offer->name, e.text);
@@ -108,16 +144,22 @@ static void reply_archive(const struct offer *offer, struct reply *reply)
                 return;
         }
         reply->type = offer->wattloop ? ACCEPT_WATTLOOP : "application/zip";
-        reply_header(reply, "Content-Disposition", "attachment; filename=%s.zip", offer->name);
         (void)gmtime_r(&offer->archive_time, &tm);
         (void)strftime(when, sizeof(when), "%a, %d %b %Y %H:%M:%S GMT", &tm);
         reply_header(reply, "Last-Modified", "%s", when);
-        if (*offer->content_id)
-                reply_header(reply, "ETag", "\"%s\"", offer->content_id);
-        else
-                reply_header(reply, "ETag", "\"%lld-%zu\"", (long long)offer->archive_time, reply->body.size);
-        reply_header(reply, "Cache-Control", "no-cache");
-        reply_digest(reply);
+        if (reply_validators(etag_of(offer, digest), known, reply))
+                return;
+        reply_header(reply, "Content-Disposition", "attachment; filename=%s.zip", offer->name);
+        reply_header(reply, "Digest", "sha-256=%s", digest);
+        if (reply->fd < 0)
+                (void)buf_append(&reply->body, offer->archive.text,
+                                 offer->archive.size); /* failure is sticky */
+}
+
+static void reply_weights(const struct answer *weights, struct reply *reply)
+{
+        (void)buf_append(&reply->body, weights->text, weights->size); /* failure is sticky */
+        reply_header(reply, "Digest", "sha-256=%s", weights->digest);
 }
 
 static void reply_no_model(const json_t *body, struct reply *reply)
@@ -144,11 +186,9 @@ static void answer_request(struct server *s, const json_t *body, struct model_re
         if (!offer) {
                 reply_no_model(body, reply);
         } else if (request->weight) {
-                (void)buf_puts(&reply->body,
-                               request->node_type == -1 ? offer->weights_named : offer->weights);
-                reply_digest(reply);
+                reply_weights(request->node_type == -1 ? &offer->weights_named : &offer->weights, reply);
         } else {
-                reply_archive(offer, reply);
+                reply_archive(catalog, offer, NULL, reply);
         }
 }
 
@@ -173,6 +213,112 @@ static void handle_model(struct server *s, const struct call *call, struct reply
         }
         request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
         answer_request(s, body, &request, reply);
+}
+
+/* Query parameters of GET /api/v1/models are the keys of POST /model; lists are separated by commas. */
+enum query_kind { QUERY_TEXT, QUERY_BOOL, QUERY_LIST, QUERY_JSON };
+static const struct {
+        const char *name;
+        enum query_kind kind;
+} model_queries[] = { { "metrics", QUERY_LIST },      { "output_type", QUERY_TEXT },
+                      { "source", QUERY_TEXT },       { "node_type", QUERY_TEXT },
+                      { "weight", QUERY_BOOL },       { "trainer_name", QUERY_TEXT },
+                      { "filter", QUERY_TEXT },       { "pipeline_name", QUERY_TEXT },
+                      { "machine_spec", QUERY_JSON }, { "loose_node_type", QUERY_BOOL } };
+
+static json_t *split_list(const char *text)
+{
+        json_t *list = json_array();
+
+        for (;; text++) {
+                size_t n = strcspn(text, ",");
+
+                if (n)
+                        (void)json_array_append_new(list, json_stringn(text, n));
+                text += n;
+                if (!*text)
+                        return list;
+        }
+}
+
+/* The attributes of a machine spec may also stand alone: processor=…&cores=… */
+static void add_spec_queries(const struct call *call, json_t *body)
+{
+        json_t *spec = json_object_get(body, "machine_spec");
+
+        for (int a = 0; a < SPEC_N; a++) {
+                const char *value = call->query(call, spec_names[a]);
+
+                if (!value)
+                        continue;
+                if (!spec) {
+                        spec = json_object();
+                        (void)json_object_set_new(body, "machine_spec", spec);
+                }
+                (void)json_object_set_new(spec, spec_names[a], json_string(value));
+        }
+}
+
+static int body_from_query(const struct call *call, json_t **ret, struct err *e)
+{
+        CLEANUP(json_decrefp) json_t *body = json_object();
+
+        for (size_t i = 0; i < ARRAY_SIZE(model_queries); i++) {
+                const char *name = model_queries[i].name, *text = call->query(call, name);
+                json_t *value = NULL;
+                int r = 0;
+
+                if (!text)
+                        continue;
+                if (model_queries[i].kind == QUERY_LIST)
+                        value = split_list(text);
+                else if (model_queries[i].kind == QUERY_BOOL)
+                        value = json_boolean(!strcmp(text, "true") || !strcmp(text, "1"));
+                else if (model_queries[i].kind == QUERY_JSON)
+                        r = json_parse(text, strlen(text), name, &value, e);
+                else
+                        value = json_string(text);
+                if (r < 0)
+                        return r;
+                (void)json_object_set_new(body, name, value);
+        }
+        add_spec_queries(call, body);
+        *ret = TAKE(body);
+        return 0;
+}
+
+/* The same choice as POST /model, as a resource: with a tag, and 304 to a client that has it. */
+static void handle_models(struct server *s, const struct call *call, struct reply *reply)
+{
+        const char *accept = call->header(call, "Accept"), *known = call->header(call, "If-None-Match");
+        CLEANUP(catalog_unrefp) struct catalog *catalog = server_catalog(s);
+        CLEANUP(json_decrefp) json_t *body = NULL;
+        struct model_request request;
+        const struct offer *offer;
+        struct err e;
+        int r = body_from_query(call, &body, &e);
+
+        if (r == 0)
+                r = request_from_json(body, &request, &e);
+        if (r < 0) {
+                reply_error(reply, 400, "%s", e.text);
+                return;
+        }
+        request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
+        if (!request.weight)
+                reply_header(reply, "Vary", "Accept");
+        offer = select_model(catalog, &request);
+        if (!offer) {
+                reply_error(reply, 404, "no model fits this request");
+        } else if (!request.weight) {
+                reply_archive(catalog, offer, known, reply);
+        } else {
+                const struct answer *weights =
+                        request.node_type == -1 ? &offer->weights_named : &offer->weights;
+
+                if (!reply_validators(weights->digest, known, reply))
+                        reply_weights(weights, reply);
+        }
 }
 
 static void reply_best_failed(struct reply *reply, const char *why)
@@ -237,6 +383,8 @@ static int import_status(int r)
         case -EBADMSG:
         case -E2BIG:
                 return 400;
+        case -EACCES:
+                return 403;
         case -EFBIG:
                 return 413;
         case -ENOSPC:
@@ -273,7 +421,8 @@ static bool read_upload(struct server *s, const struct call *call, struct upload
         *ret = (struct upload){ .data = call->body ? call->body : "",
                                 .size = call->size,
                                 .gzip = encoding && !strcasecmp(encoding, "gzip"),
-                                .name = name ? name : "" };
+                                .name = name ? name : "",
+                                .node_id = call->node_id };
         if (encoding && !ret->gzip && strcasecmp(encoding, "identity") != 0) {
                 reply_error(reply, 415, "Content-Encoding '%.64s' is neither gzip nor identity", encoding);
                 server_note_refusal(s, *ret->name ? ret->name : "(unnamed)", 415,
@@ -373,6 +522,7 @@ static const struct route routes[] = {
         { "/", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, page_handle, NULL, NULL },
         { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model, NULL, NULL },
         { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models, NULL, NULL },
+        { "/api/v1/models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_models, NULL, NULL },
         { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports, NULL },
         { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL, NULL },
         { "/train", "POST", ALLOW_POST, TRAIN_BODY_MAX, true, false, NULL, NULL, submit_training },

@@ -5,14 +5,15 @@
 #include "model-server/server.h"
 
 #define ACCEPT_WATTLOOP   "application/vnd.wattloop.model+zip"
-#define REPLY_HEADERS_MAX 6
+#define REPLY_HEADERS_MAX 8
 
 struct call {
         const char *method, *path;
         /* Header or query parameter by name; NULL: not sent. */
         const char *(*header)(const struct call *call, const char *name);
         const char *(*query)(const struct call *call, const char *name);
-        void *arg; /* of the two */
+        void *arg;           /* of the two */
+        const char *node_id; /* whose series the client may upload; NULL: anybody's */
         const char *body;
         size_t size;
 };
@@ -21,6 +22,8 @@ struct reply {
         int status;
         const char *type; /* media type; static */
         struct buf body;
+        int fd; /* owned: instead of body, when not -1 */
+        size_t fd_size;
         struct {
                 char name[32], value[256];
         } headers[REPLY_HEADERS_MAX];

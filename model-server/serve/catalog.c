@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads <models>/<pipeline>/<source>/<output type>/<group>/: a model is the directory <model>/ with the
  * unpacked entries, or else <model>.zip alone; weights are <model>/weight.json, else <model>.json beside the
- * zip. */
+ * zip. Of thousands of models only what chooses and answers is kept: archives stay on the disk. */
 #include "model-server/serve/catalog.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <math.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sodium.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,28 +21,58 @@
 #include "common/log.h"
 #include "model/model.h"
 
+#define SOURCES_MAX  8
+#define OUTPUT_TYPES 2
+#define GROUPS_MAX   16
+
 struct pipeline {
         atomic_int references;
         char name[256];
-        bool has_types;
+        bool has_types, own_features;
         struct node_types types;
         struct offer *offers;
         size_t n, cap;
+        /* Where a group's begin; the next group's beginning is its end. */
+        size_t first[SOURCES_MAX * OUTPUT_TYPES * GROUPS_MAX + 1];
+};
+
+#define KEEP_MAX ((size_t)64 << 10) /* an archive in memory */
+
+/* What was asked for lately. */
+#define RECALL_SLOTS 4096
+struct recall {
+        unsigned char key[CATALOG_KEY];
+        const struct offer *offer;
+        bool used;
+};
+
+/* The digest of an archive that is on the disk, good as long as the file is this one. */
+#define DIGEST_SLOTS 8192
+struct digest_slot {
+        dev_t dev;
+        ino_t ino;
+        off_t size;
+        struct timespec mtime;
+        char digest[DIGEST_MAX];
 };
 
 struct catalog {
         atomic_int references;
+        pthread_mutex_t lock;
+        struct recall *recalls;      /* owned, under the lock */
+        struct digest_slot *digests; /* owned, under the lock */
         struct pipeline *pipelines[CATALOG_PIPELINES_MAX];
         size_t n;
 };
 
 static void offer_done(struct offer *o)
 {
-        json_decref(o->metadata);
-        free(o->weights);
-        free(o->weights_named);
+        json_decref(o->features);
+        free(o->metadata);
+        free(o->weights.text);
+        free(o->weights_named.text);
+        free(o->archive.text);
         free(o->archive_path);
-        free(o->archive);
 }
 
 void pipeline_unref(struct pipeline *p)
@@ -73,61 +106,138 @@ const struct offer *pipeline_offer(const struct pipeline *p, size_t i)
         return &p->offers[i];
 }
 
+static size_t range_index(const struct energy_source *source, int output_type, int group)
+{
+        return ((size_t)(source - energy_sources) * OUTPUT_TYPES + (size_t)output_type) * GROUPS_MAX +
+               (size_t)group;
+}
+
+size_t pipeline_range(const struct pipeline *p, const struct energy_source *source, int output_type,
+                      int group, size_t *ret_first)
+{
+        size_t i = range_index(source, output_type, group);
+
+        *ret_first = p->first[i];
+        return p->first[i + 1] - p->first[i];
+}
+
 const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
                                   int output_type, int group, const char *name)
 {
-        for (size_t i = 0; i < p->n; i++) {
-                const struct offer *o = &p->offers[i];
+        size_t first, n = pipeline_range(p, source, output_type, group, &first);
 
-                if (o->source == source && o->output_type == output_type && o->group == group &&
-                    !strcmp(o->name, name))
-                        return o;
-        }
+        for (size_t i = first; i < first + n; i++)
+                if (!strcmp(p->offers[i].name, name))
+                        return &p->offers[i];
         return NULL;
 }
 
-/* The model's entries: its directory, or its zip unpacked in memory. */
-static int read_entries(const char *dir, const char *zip, struct model_archive **ret, struct err *e)
+void digest_of(const void *data, size_t size, char ret[DIGEST_MAX])
 {
-        CLEANUP(buf_done) struct buf bytes = { 0 };
-        int r = model_archive_read_dir(dir, ret, e);
+        unsigned char hash[crypto_hash_sha256_BYTES];
 
-        if (r != -ENOENT && r != -ENOTDIR)
-                return r;
-        buf_init(&bytes, MODEL_ARCHIVE_MAX);
-        r = file_read(zip, &bytes, e);
-        return r < 0 ? r : model_archive_unpack(bytes.data, bytes.size, ret, e);
+        (void)crypto_hash_sha256(hash, data, size);
+        (void)sodium_bin2base64(ret, DIGEST_MAX, hash, sizeof(hash), sodium_base64_VARIANT_ORIGINAL);
 }
 
-static int parse_metadata(const struct model_archive *archive, struct offer *o, struct err *e)
+/* The entries that choose and answer: of a directory, or of a zip. */
+static int read_entries(const char *dir, const char *zip, struct model_archive **ret, struct err *e)
+{
+        static const char *const names[] = { "metadata.json", "weight.json", NULL };
+        CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
+        struct stat st;
+
+        if (stat(dir, &st) < 0)
+                return model_archive_read_some(zip, names, ret, e);
+        archive = calloc(1, sizeof(*archive));
+        if (!archive)
+                return err_set(e, -ENOMEM, "out of memory");
+        for (int i = 0; names[i]; i++) {
+                struct model_entry *entry = &archive->entries[archive->n];
+                char path[CATALOG_PATH_MAX + 16];
+                struct buf text;
+                int r;
+
+                (void)snprintf(path, sizeof(path), "%s/%s", dir, names[i]);
+                buf_init(&text, MODEL_WEIGHT_MAX);
+                r = file_read(path, &text, e);
+                if (r == -ENOENT && i)
+                        continue; /* most models have no weights */
+                if (r < 0 || !text.size) {
+                        buf_done(&text);
+                        return r < 0 ? r : err_set(e, -EBADMSG, "'%s' is empty", path);
+                }
+                (void)snprintf(entry->name, sizeof(entry->name), "%s", names[i]);
+                entry->size = text.size;
+                entry->data = text.data;
+                archive->n++;
+        }
+        *ret = TAKE(archive);
+        return 0;
+}
+
+/* Features that are not the group's are of another version: then they decide who can use the model. */
+static int note_features(const json_t *metadata, struct offer *o)
+{
+        json_t *list = json_object_get(metadata, "features");
+        const char *names[GROUP_FEATURES_MAX];
+        size_t n = json_array_size(list);
+
+        if (!n)
+                return 0;
+        for (size_t i = 0; i < n; i++) {
+                const char *name = json_string_value(json_array_get(list, i));
+
+                if (!name)
+                        return -EBADMSG;
+                if (i < GROUP_FEATURES_MAX)
+                        names[i] = name;
+        }
+        if (n > GROUP_FEATURES_MAX || feature_group_of(names, n) != &feature_groups[o->group])
+                o->features = json_incref(list);
+        return 0;
+}
+
+static bool is_upstreams(const char *class)
+{
+        return !strcmp(class, "scikit") || !strcmp(class, "xgboost") || !strcmp(class, "curvefit");
+}
+
+static int parse_metadata(const struct model_archive *archive, struct offer *o, json_t **ret, struct err *e)
 {
         const struct model_entry *entry = model_archive_find(archive, "metadata.json");
+        CLEANUP(json_decrefp) json_t *metadata = NULL;
         const char *text;
         int provenance, r;
 
         if (!entry || entry->size > METADATA_MAX)
                 return err_set(e, -EBADMSG, "no metadata.json of at most %zu bytes", METADATA_MAX);
-        r = json_parse(entry->data, entry->size, "metadata.json", &o->metadata, e);
+        r = json_parse(entry->data, entry->size, "metadata.json", &metadata, e);
         if (r < 0)
                 return r;
-        if (!json_is_object(o->metadata))
-                return err_set(e, -EBADMSG, "metadata.json is not an object");
-        if (json_get_number(o->metadata, "mae", &o->mae, NULL) < 0)
+        if (!json_is_object(metadata) || note_features(metadata, o) < 0)
+                return err_set(e, -EBADMSG, "metadata.json is not an object with features");
+        o->metadata = json_dumps(metadata, JSON_COMPACT);
+        if (!o->metadata)
+                return err_set(e, -ENOMEM, "out of memory");
+        if (json_get_number(metadata, "mae", &o->mae, NULL) < 0)
                 o->mae = NAN;
-        o->wattloop = json_get_string(o->metadata, "model_class", &text, NULL) == 0 &&
-                      (!strcmp(text, "weight") || !strcmp(text, "wattloop-blend"));
-        o->rows = (uint64_t)json_integer_value(json_object_get(o->metadata, "rows"));
-        provenance = json_get_string(o->metadata, "provenance", &text, NULL) == 0 ? provenance_find(text) : 0;
+        o->wattloop = json_get_string(metadata, "model_class", &text, NULL) == 0 && !is_upstreams(text);
+        o->ours = o->wattloop || json_object_get(metadata, "wattloop_version");
+        o->rows = (uint64_t)json_integer_value(json_object_get(metadata, "rows"));
+        provenance = json_get_string(metadata, "provenance", &text, NULL) == 0 ? provenance_find(text) : 0;
         /* A provenance that nobody knows is not measured. */
         o->provenance = provenance_names[provenance >= 0 ? provenance : PROVENANCE_ESTIMATED];
+        *ret = TAKE(metadata);
         return 0;
 }
 
 /* {"cores": 4, …} with integers whatever the file has: Kepler's Go code refuses 4.0. NULL when there is none.
  */
-static json_t *integer_spec(const struct pipeline *p, const struct offer *o, const json_t *index)
+static json_t *integer_spec(const struct pipeline *p, const struct offer *o, const json_t *metadata,
+                            const json_t *index)
 {
-        const json_t *object = json_object_get(o->metadata, "machine_spec");
+        const json_t *object = json_object_get(metadata, "machine_spec");
         struct machine_spec spec;
         char key[16];
 
@@ -140,26 +250,31 @@ static json_t *integer_spec(const struct pipeline *p, const struct offer *o, con
         return machine_spec_to_json(&spec);
 }
 
-static char *write_text(const json_t *object)
+static int write_answer(const json_t *object, struct answer *ret, struct err *e)
 {
-        struct buf out;
+        CLEANUP(buf_done) struct buf out = { 0 };
 
         buf_init(&out, 2 * MODEL_WEIGHT_MAX);
-        if (json_write(object, &out) < 0) {
-                buf_done(&out);
-                return NULL;
-        }
-        return out.data;
+        if (json_write(object, &out) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
+        ret->text = realloc(out.data, out.size + 1); /* there are thousands of them */
+        if (!ret->text)
+                return err_set(e, -ENOMEM, "out of memory");
+        out.data = NULL;
+        ret->size = out.size;
+        digest_of(ret->text, ret->size, ret->digest);
+        return 0;
 }
 
 /* The two replies made of a weight object: components (and what was not measured says so), and the same with
  * the model's name, machine and error. */
-static int make_weights(const struct pipeline *p, struct offer *o, const json_t *index, const json_t *weight,
-                        struct err *e)
+static int make_weights(const struct pipeline *p, struct offer *o, const json_t *metadata,
+                        const json_t *index, const json_t *weight, struct err *e)
 {
         CLEANUP(json_decrefp) json_t *reply = json_object();
         json_t *value, *spec;
         const char *key;
+        int r;
 
         json_object_foreach ((json_t *)(uintptr_t)weight, key, value)
                 if (json_object_get(value, "All_Weights"))
@@ -168,20 +283,21 @@ static int make_weights(const struct pipeline *p, struct offer *o, const json_t 
                 return err_set(e, -EBADMSG, "weights of no component");
         if (strcmp(o->provenance, provenance_names[PROVENANCE_MEASURED]) != 0)
                 (void)json_object_set_new(reply, "provenance", json_string(o->provenance));
-        o->weights = write_text(reply);
+        r = write_answer(reply, &o->weights, e);
+        if (r < 0)
+                return r;
 
         (void)json_object_set_new(reply, "model_name", json_string(o->name));
         if (!isnan(o->mae))
                 (void)json_object_set_new(reply, "mae", json_real(o->mae));
-        spec = integer_spec(p, o, index);
+        spec = integer_spec(p, o, metadata, index);
         if (spec)
                 (void)json_object_set_new(reply, "machine_spec", spec);
-        o->weights_named = write_text(reply);
-        return o->weights && o->weights_named ? 0 : err_set(e, -ENOMEM, "out of memory");
+        return write_answer(reply, &o->weights_named, e);
 }
 
 static int load_weights(const struct pipeline *p, struct offer *o, const struct model_archive *archive,
-                        const char *beside, const json_t *index, struct err *e)
+                        const char *beside, const json_t *metadata, const json_t *index, struct err *e)
 {
         const struct model_entry *entry = model_archive_find(archive, "weight.json");
         CLEANUP(json_decrefp) json_t *weight = NULL;
@@ -198,14 +314,38 @@ static int load_weights(const struct pipeline *p, struct offer *o, const struct 
                 if (r == 0)
                         r = json_parse(file.data, file.size, beside, &weight, e);
         }
-        return r < 0 ? r : make_weights(p, o, index, weight, e);
+        return r < 0 ? r : make_weights(p, o, metadata, index, weight, e);
 }
 
-static int load_archive(struct offer *o, const struct model_archive *archive, const char *zip, struct err *e)
+/* Our own are kept when they are small: what the catalog tells of them stays true while the next ones are put
+ * in their place on the disk. */
+static int keep_archive(struct offer *o, const char *dir, const char *zip, struct err *e)
 {
+        CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
         CLEANUP(buf_done) struct buf bytes = { 0 };
-        struct stat st;
         int r;
+
+        buf_init(&bytes, MODEL_ARCHIVE_MAX);
+        r = file_read(zip, &bytes, e);
+        if (r == 0)
+                r = model_archive_read_dir(dir, &archive, e);
+        if (r == -ENOENT || r == -ENOTDIR)
+                r = model_archive_unpack(bytes.data, bytes.size, &archive, e);
+        if (r == 0)
+                r = model_archive_id(archive, o->content_id);
+        if (r < 0)
+                return r;
+        if (bytes.size > KEEP_MAX)
+                return 0;
+        o->archive.size = bytes.size;
+        o->archive.text = TAKE(bytes.data);
+        digest_of(o->archive.text, o->archive.size, o->archive.digest);
+        return 0;
+}
+
+static int load_archive(struct offer *o, const char *dir, const char *zip, struct err *e)
+{
+        struct stat st;
 
         if (stat(zip, &st) < 0)
                 return errno == ENOENT ? 0 : err_sys(e, "cannot stat '%s'", zip);
@@ -213,22 +353,14 @@ static int load_archive(struct offer *o, const struct model_archive *archive, co
         o->archive_path = strdup(zip);
         if (!o->archive_path)
                 return err_set(e, -ENOMEM, "out of memory");
-        r = model_archive_id(archive, o->content_id);
-        if (r < 0 || !o->wattloop)
-                return r;
-        buf_init(&bytes, MODEL_ARCHIVE_MAX);
-        r = file_read(zip, &bytes, e);
-        if (r < 0)
-                return r;
-        o->archive_size = bytes.size;
-        o->archive = TAKE(bytes.data);
-        return 0;
+        return o->ours ? keep_archive(o, dir, zip, e) : 0;
 }
 
 static int load_offer(const struct pipeline *p, const char *group_dir, struct offer *o, const json_t *index,
                       struct err *e)
 {
         CLEANUP(model_archive_freep) struct model_archive *archive = NULL;
+        CLEANUP(json_decrefp) json_t *metadata = NULL;
         char dir[CATALOG_PATH_MAX], zip[CATALOG_PATH_MAX + 8], beside[CATALOG_PATH_MAX + 8];
         int r = path_join(dir, sizeof(dir), group_dir, o->name);
 
@@ -238,11 +370,11 @@ static int load_offer(const struct pipeline *p, const char *group_dir, struct of
         (void)snprintf(beside, sizeof(beside), "%s.json", dir);
         r = read_entries(dir, zip, &archive, e);
         if (r == 0)
-                r = parse_metadata(archive, o, e);
+                r = parse_metadata(archive, o, &metadata, e);
         if (r == 0)
-                r = load_weights(p, o, archive, beside, index, e);
+                r = load_weights(p, o, archive, beside, metadata, index, e);
         if (r == 0)
-                r = load_archive(o, archive, zip, e);
+                r = load_archive(o, dir, zip, e);
         return r;
 }
 
@@ -277,6 +409,7 @@ static int add_offer(struct pipeline *p, const char *group_dir, const struct off
                 p->offers = offers;
                 p->cap = cap;
         }
+        p->own_features |= o.features != NULL;
         p->offers[p->n++] = o;
         return 0;
 }
@@ -314,27 +447,49 @@ static int load_group(struct pipeline *p, const char *group_dir, const struct of
         return r;
 }
 
+/* A source's directory had other names in v0.6 and the first v0.7; the newest that is there counts. */
+static const char *const old_names[][3] = { { "rapl-sysfs", "intel_rapl", "rapl" } };
+
+static int find_source_dir(const char *dir, const struct energy_source *source, char *ret, size_t size)
+{
+        struct stat st;
+
+        if (path_join(ret, size, dir, source->name) < 0)
+                return -ENAMETOOLONG;
+        for (size_t i = 0; stat(ret, &st) < 0 && i < ARRAY_SIZE(old_names); i++)
+                for (int k = 1; !strcmp(old_names[i][0], source->name) && k < 3 && stat(ret, &st) < 0; k++)
+                        (void)path_join(ret, size, dir, old_names[i][k]);
+        return 0;
+}
+
 static int load_offers(struct pipeline *p, const char *dir, const json_t *index, struct err *e)
 {
-        char group_dir[CATALOG_PATH_MAX];
+        char source_dir[CATALOG_PATH_MAX], group_dir[CATALOG_PATH_MAX];
+        int r;
 
-        for (size_t s = 0; s < energy_sources_n; s++)
-                for (int t = 0; output_types[t]; t++)
-                        for (size_t g = 0; g < feature_groups_n; g++) {
+        for (size_t s = 0; s < energy_sources_n; s++) {
+                if (find_source_dir(dir, &energy_sources[s], source_dir, sizeof(source_dir)) < 0)
+                        return err_set(e, -ENAMETOOLONG, "path too long");
+                for (int t = 0; t < OUTPUT_TYPES; t++)
+                        for (size_t g = 0; g < GROUPS_MAX; g++) {
                                 struct offer like = { .source = &energy_sources[s],
                                                       .output_type = t,
                                                       .group = (int)g };
-                                int n = snprintf(group_dir, sizeof(group_dir), "%s/%s/%s/%s", dir,
-                                                 energy_sources[s].name, output_types[t],
-                                                 feature_groups[g].name);
-                                int r;
 
-                                if (n >= (int)sizeof(group_dir))
+                                p->first[range_index(like.source, t, like.group)] = p->n;
+                                if (g >= feature_groups_n)
+                                        continue;
+                                if (snprintf(group_dir, sizeof(group_dir), "%s/%s/%s", source_dir,
+                                             output_types[t],
+                                             feature_groups[g].name) >= (int)sizeof(group_dir))
                                         return err_set(e, -ENAMETOOLONG, "path too long");
                                 r = load_group(p, group_dir, &like, index, e);
                                 if (r < 0)
                                         return r;
                         }
+        }
+        for (size_t i = energy_sources_n * OUTPUT_TYPES * GROUPS_MAX; i < ARRAY_SIZE(p->first); i++)
+                p->first[i] = p->n;
         return 0;
 }
 
@@ -386,6 +541,9 @@ void catalog_unref(struct catalog *c)
                 return;
         for (size_t i = 0; i < c->n; i++)
                 pipeline_unref(c->pipelines[i]);
+        (void)pthread_mutex_destroy(&c->lock);
+        free(c->recalls);
+        free(c->digests);
         free(c);
 }
 
@@ -412,6 +570,13 @@ static int catalog_new(struct catalog **ret, struct err *e)
         if (!c)
                 return err_set(e, -ENOMEM, "out of memory");
         atomic_init(&c->references, 1);
+        (void)pthread_mutex_init(&c->lock, NULL); /* cannot fail without attributes */
+        c->recalls = calloc(RECALL_SLOTS, sizeof(*c->recalls));
+        c->digests = calloc(DIGEST_SLOTS, sizeof(*c->digests));
+        if (!c->recalls || !c->digests) {
+                catalog_unref(c);
+                return err_set(e, -ENOMEM, "out of memory");
+        }
         *ret = c;
         return 0;
 }
@@ -461,30 +626,135 @@ int catalog_load(const char *models_path, const char *own, struct catalog **ret,
         return 0;
 }
 
-int catalog_with(const struct catalog *old, struct pipeline *own, struct catalog **ret, struct err *e)
+/* Ours first, then the last name first. */
+static bool goes_before(const char *a, const char *b, const char *own)
 {
-        CLEANUP(pipeline_unrefp) struct pipeline *p = own;
+        if (!strcmp(a, own) || !strcmp(b, own))
+                return !strcmp(a, own);
+        return strcmp(a, b) > 0;
+}
+
+int catalog_with(const struct catalog *old, const char *own, const char *name, struct pipeline *pipeline,
+                 struct catalog **ret, struct err *e)
+{
+        CLEANUP(pipeline_unrefp) struct pipeline *p = pipeline;
         CLEANUP(catalog_unrefp) struct catalog *c = NULL;
         int r = catalog_new(&c, e);
 
         if (r < 0)
                 return r;
-        c->pipelines[c->n++] = TAKE(p);
         for (size_t i = 0; i < old->n && c->n < CATALOG_PIPELINES_MAX; i++) {
-                if (!strcmp(old->pipelines[i]->name, c->pipelines[0]->name))
+                if (!strcmp(old->pipelines[i]->name, name))
                         continue;
+                if (p && goes_before(name, old->pipelines[i]->name, own))
+                        c->pipelines[c->n++] = TAKE(p);
+                if (c->n == CATALOG_PIPELINES_MAX)
+                        break;
                 (void)atomic_fetch_add(&old->pipelines[i]->references, 1);
                 c->pipelines[c->n++] = old->pipelines[i];
         }
+        if (p && c->n < CATALOG_PIPELINES_MAX)
+                c->pipelines[c->n++] = TAKE(p);
         *ret = TAKE(c);
         return 0;
 }
 
-int offer_read_archive(const struct offer *o, struct buf *out, struct err *e)
+bool catalog_has_own_features(const struct catalog *c)
 {
-        if (!o->archive)
-                return file_read(o->archive_path, out, e);
-        if (buf_append(out, o->archive, o->archive_size) < 0)
-                return err_set(e, -ENOMEM, "out of memory");
+        for (size_t i = 0; i < c->n; i++)
+                if (c->pipelines[i]->own_features)
+                        return true;
+        return false;
+}
+
+static struct recall *recall_slot(struct catalog *c, const unsigned char key[CATALOG_KEY])
+{
+        uint32_t i;
+
+        memcpy(&i, key, sizeof(i));
+        return &c->recalls[i % RECALL_SLOTS];
+}
+
+bool catalog_recall(struct catalog *c, const unsigned char key[CATALOG_KEY], const struct offer **ret)
+{
+        struct recall *slot = recall_slot(c, key);
+        bool found;
+
+        (void)pthread_mutex_lock(&c->lock);
+        found = slot->used && !memcmp(slot->key, key, CATALOG_KEY);
+        if (found)
+                *ret = slot->offer;
+        (void)pthread_mutex_unlock(&c->lock);
+        return found;
+}
+
+void catalog_remember(struct catalog *c, const unsigned char key[CATALOG_KEY], const struct offer *offer)
+{
+        struct recall *slot = recall_slot(c, key);
+
+        (void)pthread_mutex_lock(&c->lock);
+        memcpy(slot->key, key, CATALOG_KEY);
+        slot->offer = offer;
+        slot->used = true;
+        (void)pthread_mutex_unlock(&c->lock);
+}
+
+static bool same_file(const struct digest_slot *slot, const struct stat *st)
+{
+        return *slot->digest && slot->dev == st->st_dev && slot->ino == st->st_ino &&
+               slot->size == st->st_size && slot->mtime.tv_sec == st->st_mtim.tv_sec &&
+               slot->mtime.tv_nsec == st->st_mtim.tv_nsec;
+}
+
+static int digest_file(const char *path, const struct stat *st, char ret[DIGEST_MAX], struct err *e)
+{
+        CLEANUP(buf_done) struct buf bytes = { 0 };
+        int r;
+
+        buf_init(&bytes, MODEL_ARCHIVE_MAX);
+        r = file_read(path, &bytes, e);
+        if (r < 0)
+                return r;
+        if ((off_t)bytes.size != st->st_size)
+                return err_set(e, -EAGAIN, "'%s' is being changed", path);
+        digest_of(bytes.data, bytes.size, ret);
+        return 0;
+}
+
+int offer_open_archive(struct catalog *c, const struct offer *o, int *ret_fd, size_t *ret_size,
+                       char ret_digest[DIGEST_MAX], struct err *e)
+{
+        CLEANUP(closep) int fd = -1;
+        struct digest_slot *slot;
+        struct stat st;
+        bool known;
+        int r;
+
+        if (o->archive.text) {
+                *ret_fd = -1;
+                *ret_size = o->archive.size;
+                memcpy(ret_digest, o->archive.digest, DIGEST_MAX);
+                return 0;
+        }
+        fd = open(o->archive_path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0 || fstat(fd, &st) < 0)
+                return err_sys(e, "cannot read '%s'", o->archive_path);
+        slot = &c->digests[(size_t)st.st_ino % DIGEST_SLOTS];
+        (void)pthread_mutex_lock(&c->lock);
+        known = same_file(slot, &st);
+        if (known)
+                memcpy(ret_digest, slot->digest, DIGEST_MAX);
+        (void)pthread_mutex_unlock(&c->lock);
+        if (!known) {
+                r = digest_file(o->archive_path, &st, ret_digest, e);
+                if (r < 0)
+                        return r;
+                (void)pthread_mutex_lock(&c->lock);
+                *slot = (struct digest_slot){ st.st_dev, st.st_ino, st.st_size, st.st_mtim, "" };
+                memcpy(slot->digest, ret_digest, DIGEST_MAX);
+                (void)pthread_mutex_unlock(&c->lock);
+        }
+        *ret_size = (size_t)st.st_size;
+        *ret_fd = TAKE_FD(fd);
         return 0;
 }

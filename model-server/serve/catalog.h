@@ -16,24 +16,35 @@
 #define CATALOG_PATH_MAX      1024
 #define METADATA_MAX          ((size_t)1 << 20)
 
+#define DIGEST_MAX 48 /* "<base64 of SHA-256>" */
+
+/* A text that is an answer, and its digest. */
+struct answer {
+        char *text; /* owned; NULL: there is none */
+        size_t size;
+        char digest[DIGEST_MAX];
+};
+
 /* A model that can be asked for. */
 struct offer {
         char name[MODEL_NAME_MAX]; /* "SGDRegressorTrainer_0" */
         char trainer[MODEL_NAME_MAX];
         int node_type; /* -1: the name has none */
         const struct energy_source *source;
-        int output_type;     /* index into output_types */
-        int group;           /* index into feature_groups */
-        json_t *metadata;    /* owned */
-        double mae;          /* NaN: the metadata have none, so it is never chosen */
-        bool wattloop;       /* model_class weight: upstream's programs cannot load the archive */
-        char *weights;       /* owned: the weight object, NULL when it has none */
-        char *weights_named; /* with model_name, machine_spec and mae */
-        char *archive_path;  /* owned: the zip, NULL when there is none */
-        void *archive;       /* owned: its bytes when wattloop */
-        size_t archive_size;
+        int output_type;  /* index into output_types */
+        int group;        /* index into feature_groups */
+        char *metadata;   /* owned: JSON text; parsed again for filters only, as a tree it takes ten times as
+                             much */
+        json_t *features; /* owned: when they are not the group's (a model of v0.6); else NULL */
+        double mae;       /* NaN: the metadata have none, so it is never chosen */
+        bool wattloop;    /* not of a class that upstream's programs can load */
+        bool ours;        /* made by a Wattloop model server */
+        struct answer weights;       /* the weight object */
+        struct answer weights_named; /* with model_name, machine_spec and mae */
+        char *archive_path;          /* owned: the zip, NULL when there is none */
+        struct answer archive;       /* its bytes, when it is ours and small */
         time_t archive_time;
-        char content_id[65];    /* over the entries of the archive; "" when there is none */
+        char content_id[65];    /* of what is ours, else "" */
         const char *provenance; /* one of provenance_names */
         uint64_t rows;          /* 0 unknown */
 };
@@ -47,8 +58,11 @@ CLEANUP_DEFINE(struct pipeline *, pipeline_unref);
 const char *pipeline_name(const struct pipeline *p);
 const struct node_types *pipeline_node_types(const struct pipeline *p); /* NULL: it has no index */
 size_t pipeline_offers(const struct pipeline *p);
-const struct offer *pipeline_offer(const struct pipeline *p,
-                                   size_t i); /* by source, output type, group, name */
+/* By source, output type, group, name. */
+const struct offer *pipeline_offer(const struct pipeline *p, size_t i);
+/* Those of one group lie together: the first's index and how many. */
+size_t pipeline_range(const struct pipeline *p, const struct energy_source *source, int output_type,
+                      int group, size_t *ret_first);
 const struct offer *pipeline_find(const struct pipeline *p, const struct energy_source *source,
                                   int output_type, int group, const char *name);
 
@@ -56,13 +70,27 @@ struct catalog;
 /* All pipelines below models_path. `own` comes first; of the others the last name first, as upstream's server
  * lets the last one win. */
 int catalog_load(const char *models_path, const char *own, struct catalog **ret, struct err *e);
-/* The same with `own` replaced or added; takes over the reference. */
-int catalog_with(const struct catalog *old, struct pipeline *own, struct catalog **ret, struct err *e);
+/* The same with the pipeline of this name replaced, added or (NULL) left out; takes over the reference. */
+int catalog_with(const struct catalog *old, const char *own, const char *name, struct pipeline *pipeline,
+                 struct catalog **ret, struct err *e);
 struct catalog *catalog_ref(struct catalog *c);
 void catalog_unref(struct catalog *c);
 CLEANUP_DEFINE(struct catalog *, catalog_unref);
 size_t catalog_pipelines(const struct catalog *c);
 const struct pipeline *catalog_pipeline(const struct catalog *c, size_t i);
 
-/* The archive's bytes, from memory or the disk. */
-int offer_read_archive(const struct offer *offer, struct buf *out, struct err *e);
+/* Has models whose features are not their group's. */
+bool catalog_has_own_features(const struct catalog *c);
+
+/* Answers found before, for what asks again: by a hash of all that the choice depends on. */
+#define CATALOG_KEY 16
+bool catalog_recall(struct catalog *c, const unsigned char key[CATALOG_KEY], const struct offer **ret);
+void catalog_remember(struct catalog *c, const unsigned char key[CATALOG_KEY], const struct offer *offer);
+
+/* The archive, from memory (*ret_fd is -1 and the bytes are offer->archive's) or as an open file, with its
+ * size and digest. The digest of a file is made when it is first asked for, and again when the file has
+ * changed. */
+int offer_open_archive(struct catalog *c, const struct offer *offer, int *ret_fd, size_t *ret_size,
+                       char ret_digest[DIGEST_MAX], struct err *e);
+/* Base64 of the SHA-256. */
+void digest_of(const void *data, size_t size, char ret[DIGEST_MAX]);

@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 
 #include "common/clock.h"
+#include "common/file.h"
 #include "common/log.h"
 #include "common/num.h"
 
@@ -149,6 +150,25 @@ static void count_reply(struct exchange *x)
         reply_header(&x->reply, "Retry-After", "5");
 }
 
+/* Takes over the reply's body or file. */
+static struct MHD_Response *make_response(struct reply *reply)
+{
+        struct MHD_Response *response;
+
+        if (reply->fd >= 0 && reply->status == 200) {
+                response = MHD_create_response_from_fd64(reply->fd_size, reply->fd);
+                if (response)
+                        reply->fd = -1;
+                return response;
+        }
+        response = MHD_create_response_from_buffer(reply->body.size, reply->body.data, MHD_RESPMEM_MUST_FREE);
+        if (!response)
+                return NULL;
+        reply->body.data = NULL;
+        buf_done(&reply->body);
+        return response;
+}
+
 static enum MHD_Result send_reply(struct exchange *x)
 {
         struct reply *reply = &x->reply;
@@ -158,11 +178,9 @@ static enum MHD_Result send_reply(struct exchange *x)
         if (reply->body.failed)
                 reply_error(reply, 500, "the answer is too big for the memory there is");
         count_reply(x);
-        response = MHD_create_response_from_buffer(reply->body.size, reply->body.data, MHD_RESPMEM_MUST_FREE);
+        response = make_response(reply);
         if (!response)
                 return MHD_NO;
-        reply->body.data = NULL; /* the response's now */
-        buf_done(&reply->body);
         (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->type);
         for (size_t i = 0; i < reply->headers_n; i++)
                 (void)MHD_add_response_header(response, reply->headers[i].name, reply->headers[i].value);
@@ -245,7 +263,8 @@ static void check_head(struct exchange *x)
         if (!route)
                 return;
         if (route->needs_token &&
-            !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION))) {
+            !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION),
+                             &x->call.node_id)) {
                 reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
                 reply_header(&x->reply, "WWW-Authenticate", "Bearer");
                 note_refusal(x, route, 401, "without one of the server's bearer tokens");
@@ -425,15 +444,34 @@ static int open_socket(const char *listen_on, unsigned short *ret_port, struct e
         return TAKE_FD(fd);
 }
 
+/* Certificate and key for libmicrohttpd, which wants them as text; empty without TLS. */
+static int read_tls(const struct options *o, struct buf *certificate, struct buf *key, struct err *e)
+{
+        int r;
+
+        buf_init(certificate, TLS_FILE_MAX);
+        buf_init(key, TLS_FILE_MAX);
+        if (!*o->tls_certificate)
+                return 0;
+        r = file_read(o->tls_certificate, certificate, e);
+        if (r == 0)
+                r = file_read(o->tls_key, key, e);
+        return r < 0 ? err_prefix(e, r, "tls") : 0;
+}
+
 int httpd_start(struct server *server, struct worker *worker, struct httpd **ret, struct err *e)
 {
         const struct options *o = server->options;
+        CLEANUP(buf_done) struct buf certificate = { 0 }, key = { 0 };
         struct httpd *h = calloc(1, sizeof(*h));
         long long connections;
-        int fd;
+        int fd, r = read_tls(o, &certificate, &key, e);
+        const bool tls = certificate.size;
 
-        if (!h)
-                return err_set(e, -ENOMEM, "out of memory");
+        if (!h || r < 0) {
+                free(h);
+                return r < 0 ? r : err_set(e, -ENOMEM, "out of memory");
+        }
         h->server = server;
         h->worker = worker;
         h->peers.next = h->peers.previous = &h->peers;
@@ -445,17 +483,20 @@ int httpd_start(struct server *server, struct worker *worker, struct httpd **ret
                 return fd;
         }
         h->daemon = MHD_start_daemon(
-                MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, h,
-                MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE, (unsigned int)HTTPD_THREADS,
-                MHD_OPTION_CONNECTION_LIMIT,
+                MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | (tls ? MHD_USE_TLS : 0), 0, NULL,
+                NULL, on_request, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_THREAD_POOL_SIZE,
+                (unsigned int)HTTPD_THREADS, MHD_OPTION_CONNECTION_LIMIT,
                 (unsigned int)(connections < HTTPD_THREADS ? HTTPD_THREADS : connections),
                 MHD_OPTION_CONNECTION_TIMEOUT, (unsigned int)((o->request_ms + 999) / 1000),
                 MHD_OPTION_CONNECTION_MEMORY_LIMIT, HTTPD_HEADER_MAX, MHD_OPTION_NOTIFY_COMPLETED,
-                on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
+                on_completed, h, MHD_OPTION_NOTIFY_CONNECTION, on_connection, h,
+                tls ? MHD_OPTION_HTTPS_MEM_CERT : MHD_OPTION_END, certificate.data, MHD_OPTION_HTTPS_MEM_KEY,
+                key.data, MHD_OPTION_END);
         if (!h->daemon) {
                 (void)close(fd);
                 free(h);
-                return err_set(e, -EIO, "cannot start the HTTP server");
+                return err_set(e, -EIO, "cannot start the HTTP server%s",
+                               tls ? "; are tls.certificate and tls.key a pair of PEM files?" : "");
         }
         *ret = h;
         return 0;

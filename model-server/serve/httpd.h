@@ -7,6 +7,7 @@
 #include "model-server/worker.h"
 
 #define HTTPD_THREADS     4
+#define TLS_FILE_MAX      ((size_t)1 << 20)
 #define HTTPD_HEADER_MAX  ((size_t)32 << 10) /* request line and headers */
 #define HTTPD_UPLOADS_MAX 64                 /* uploads in memory or in work; more are told to come back */
 #define HTTPD_QUERIES_MAX 4 /* other requests that wait for the worker, before uploads wait too long */

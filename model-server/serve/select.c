@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <math.h>
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "common/json.h"
 
 /* Whose weights Kepler's exporter can evaluate. */
 static const char *const weight_trainers[] = { "SGDRegressorTrainer", "LogarithmicRegressionTrainer",
@@ -138,8 +141,12 @@ static bool in_comma_list(const char *list, const char *name)
 
 static bool passes_filter(const struct offer *o, const struct filter *f)
 {
-        const json_t *value = json_object_get(o->metadata, f->attribute);
+        CLEANUP(json_decrefp) json_t *metadata = NULL;
+        const json_t *value;
 
+        if (json_parse(o->metadata, strlen(o->metadata), "metadata", &metadata, NULL) < 0)
+                return false;
+        value = json_object_get(metadata, f->attribute);
         if (!strcmp(f->attribute, "features")) {
                 for (size_t i = 0; i < json_array_size(value); i++) {
                         const char *name = json_string_value(json_array_get(value, i));
@@ -161,17 +168,31 @@ static bool acceptable(const struct search *s, const struct offer *o)
         for (size_t i = 0; i < s->request->filters_n; i++)
                 if (!passes_filter(o, &s->request->filters[i]))
                         return false;
-        return !isnan(o->mae) && (s->request->weight ? o->weights != NULL : o->archive_path != NULL);
+        return !isnan(o->mae) && (s->request->weight ? o->weights.text != NULL : o->archive_path != NULL);
+}
+
+/* Can the client supply what the model reads? Nearly always that is what its group reads. */
+static bool features_fit(const struct search *s, const struct offer *o, bool group_fit)
+{
+        if (!o->features || !s->request->metrics)
+                return group_fit;
+        for (size_t i = 0; i < json_array_size(o->features); i++)
+                if (!has_metric(s->request->metrics, json_string_value(json_array_get(o->features, i))))
+                        return false;
+        return true;
 }
 
 static void collect(struct search *s, int group)
 {
+        bool group_fit = !s->request->metrics || group_fits(&feature_groups[group], s->request->metrics);
+        size_t first,
+                n = pipeline_range(s->pipeline, s->request->source, s->request->output_type, group, &first);
+
         s->n = 0;
-        for (size_t i = 0; i < pipeline_offers(s->pipeline); i++) {
+        for (size_t i = first; i < first + n; i++) {
                 const struct offer *o = pipeline_offer(s->pipeline, i);
 
-                if (o->group != group || o->source != s->request->source ||
-                    o->output_type != s->request->output_type || !strstr(o->name, s->request->trainer_name))
+                if (!features_fit(s, o, group_fit) || !strstr(o->name, s->request->trainer_name))
                         continue;
                 if (!s->request->weight && o->wattloop && !s->request->wattloop)
                         continue;
@@ -232,11 +253,8 @@ static const struct offer *search_pipeline(const struct catalog *catalog, const 
         if (!search_init(&s, catalog, pipeline, request))
                 return NULL;
         for (size_t g = 0; g < feature_groups_n; g++) {
-                const struct offer *winner;
+                const struct offer *winner = search_group(&s, (int)g);
 
-                if (!group_fits(&feature_groups[g], request->metrics))
-                        continue;
-                winner = search_group(&s, (int)g);
                 if (!winner || (best && winner->mae >= best->mae))
                         continue;
                 if (best && s.node_type != -1 && best->node_type == s.node_type &&
@@ -247,12 +265,66 @@ static const struct offer *search_pipeline(const struct catalog *catalog, const 
         return best;
 }
 
-const struct offer *select_model(const struct catalog *catalog, const struct model_request *request)
+static void hash_text(crypto_generichash_state *h, const char *text)
 {
+        (void)crypto_generichash_update(h, (const unsigned char *)text, strlen(text) + 1);
+}
+
+/* Everything that the choice depends on. Of the metrics only which groups they make up, unless the catalog
+ * has models with features of their own: clients send them in any order. */
+static void make_key(const struct catalog *catalog, const struct model_request *r,
+                     unsigned char ret[CATALOG_KEY])
+{
+        struct {
+                uint32_t groups;
+                int output_type, node_type;
+                size_t filters_n, source;
+                bool weight, loose, wattloop;
+        } fixed;
+        crypto_generichash_state h;
+
+        memset(&fixed, 0, sizeof(fixed)); /* the padding too */
+        for (size_t g = 0; g < feature_groups_n; g++)
+                if (group_fits(&feature_groups[g], r->metrics))
+                        fixed.groups |= 1u << g;
+        fixed.output_type = r->output_type;
+        fixed.node_type = r->node_type;
+        fixed.filters_n = r->filters_n;
+        fixed.source = (size_t)(r->source - energy_sources);
+        fixed.weight = r->weight;
+        fixed.loose = r->loose_node_type;
+        fixed.wattloop = r->wattloop;
+        (void)crypto_generichash_init(&h, NULL, 0, CATALOG_KEY);
+        (void)crypto_generichash_update(&h, (const unsigned char *)&fixed, sizeof(fixed));
+        hash_text(&h, r->trainer_name);
+        hash_text(&h, r->pipeline_name);
+        for (size_t i = 0; i < r->filters_n; i++) {
+                hash_text(&h, r->filters[i].attribute);
+                hash_text(&h, r->filters[i].value);
+        }
+        for (int a = 0; a < SPEC_N; a++) {
+                (void)crypto_generichash_update(&h, (const unsigned char *)&r->spec.null[a],
+                                                sizeof(r->spec.null[a]));
+                (void)crypto_generichash_update(&h, (const unsigned char *)&r->spec.number[a],
+                                                sizeof(r->spec.number[a]));
+        }
+        hash_text(&h, r->spec.processor);
+        for (size_t i = 0; catalog_has_own_features(catalog) && i < json_array_size(r->metrics); i++)
+                hash_text(&h, json_string_value(json_array_get(r->metrics, i)));
+        (void)crypto_generichash_final(&h, ret, CATALOG_KEY);
+}
+
+const struct offer *select_model(struct catalog *catalog, const struct model_request *request)
+{
+        unsigned char key[CATALOG_KEY];
         const struct offer *best = NULL;
 
+        make_key(catalog, request, key);
+        if (catalog_recall(catalog, key, &best))
+                return best;
         for (size_t i = 0; !best && i < catalog_pipelines(catalog); i++)
                 best = search_pipeline(catalog, catalog_pipeline(catalog, i), request);
+        catalog_remember(catalog, key, best);
         return best;
 }
 
@@ -273,14 +345,13 @@ static const struct offer *best_of_group(const struct catalog *catalog, const st
 
 static bool has_source(const struct catalog *catalog, const struct energy_source *source)
 {
-        for (size_t i = 0; i < catalog_pipelines(catalog); i++) {
-                const struct pipeline *p = catalog_pipeline(catalog, i);
+        size_t n = 0, first;
 
-                for (size_t j = 0; j < pipeline_offers(p); j++)
-                        if (pipeline_offer(p, j)->source == source)
-                                return true;
-        }
-        return false;
+        for (size_t i = 0; i < catalog_pipelines(catalog); i++)
+                for (int t = 0; output_types[t]; t++)
+                        for (size_t g = 0; g < feature_groups_n; g++)
+                                n += pipeline_range(catalog_pipeline(catalog, i), source, t, (int)g, &first);
+        return n > 0;
 }
 
 int select_best(const struct catalog *catalog, const struct best_query *query, json_t **ret, struct err *e)

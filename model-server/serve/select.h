@@ -11,8 +11,8 @@
 #include "model-server/serve/catalog.h"
 #include "model-server/serve/request.h"
 
-/* NULL: nothing fits. */
-const struct offer *select_model(const struct catalog *catalog, const struct model_request *request);
+/* NULL: nothing fits. The catalog remembers the choice. */
+const struct offer *select_model(struct catalog *catalog, const struct model_request *request);
 
 /* GET /best-models: {"AbsPower": {group: model name}, …}. Members that are not asked for are NULL or -1.
  * -ENOENT: no pipeline has models of the source. A new reference in *ret. */

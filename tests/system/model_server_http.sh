@@ -75,6 +75,17 @@ for path in sorted(glob.glob(sys.argv[1] + "/*.request.http")):
     n += 1
     if r.status >= 500 or (name.startswith("err_") and name != "err_pipeline_unknown" and r.status < 400):
         bad.append("%s: %d" % (name, r.status))
+    answer = path.replace(".request.", ".response.")
+    if not os.path.exists(answer):  # what upstream's estimator was seen to send
+        if r.status not in (200, 400):
+            bad.append("%s: %d" % (name, r.status))
+        continue
+    theirs, _, said = open(answer, "rb").read().partition(b"\r\n\r\n")
+    if said.startswith(b"cannot find model for") and r.status == 400 and text != said:
+        bad.append("%s: %r" % (name, text))
+    if theirs.split(b" ")[1] in (b"400", b"405") and name.startswith("err_") and r.status != int(theirs.split(b" ")[1]) and \
+            r.status != 415:
+        bad.append("%s: %d" % (name, r.status))
     if r.status == 200 and r.headers["Content-Type"] == "application/json" and b"All_Weights" in text:
         ours = json.loads(text)
         want = json.load(open(sys.argv[1] + "/weight_rapl-sysfs_AbsPower_SGDRegressorTrainer.body.json"))
@@ -200,7 +211,7 @@ PY
 python3 "$here/model_server_batches.py" n2 0 2000 containers=8 | gzip -n >"$dir/big.gz"
 python3 "$dir/slow.py" "$port" "$dir/big.gz" >"$dir/answer" &
 client=$!
-wait_for 10 test -e "$dir/big.gz.begun"
+wait_for 60 test -e "$dir/big.gz.begun"
 stop "$server"
 check_has "SIGTERM lets the upload in work finish, and exits 0" "$? $(wait "$client"; cat "$dir/answer")" '0 {"samples": '
 check_has "what it acknowledged is there" "$(sqlite3 "$dir/server.db" 'SELECT sum(rows) FROM row_count')" 2060

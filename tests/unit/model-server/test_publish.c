@@ -158,6 +158,7 @@ static void published_files_are_keplers(void **state)
         };
         struct fixture *f = *state;
         const struct offer *o;
+        json_t *metadata;
         char path[256];
 
         record(f, 0, 50, PROVENANCE_MEASURED);
@@ -171,9 +172,11 @@ static void published_files_are_keplers(void **state)
         assert_true(o->wattloop);
         assert_int_equal(o->rows, 50);
         assert_string_equal(o->provenance, "measured");
-        assert_true(json_integer_value(json_object_get(o->metadata, "wattloop_version")) == 1);
-        assert_true(o->mae == json_number_value(json_object_get(o->metadata, "package_mae")));
-        assert_null(strstr(o->weights, "provenance"));
+        assert_int_equal(json_parse(o->metadata, strlen(o->metadata), "metadata", &metadata, NULL), 0);
+        assert_true(json_integer_value(json_object_get(metadata, "wattloop_version")) == 1);
+        assert_true(o->mae == json_number_value(json_object_get(metadata, "package_mae")));
+        json_decref(metadata);
+        assert_null(strstr(o->weights.text, "provenance"));
         assert_int_equal(pipeline_node_types(f->pipeline)->n, 1);
 }
 
@@ -197,8 +200,8 @@ static void published_models_predict_as_the_learner_does(void **state)
                                      f->data.rows[i].row.watts[COMPONENT_PACKAGE]);
         learner_solve(&learner, &w);
         assert_int_equal(
-                model_load_weight(o->weights_named, strlen(o->weights_named), NULL, &models[0], &f->e), 0);
-        assert_int_equal(model_archive_unpack(o->archive, o->archive_size, &archive, &f->e), 0);
+                model_load_weight(o->weights_named.text, o->weights_named.size, NULL, &models[0], &f->e), 0);
+        assert_int_equal(model_archive_unpack(o->archive.text, o->archive.size, &archive, &f->e), 0);
         assert_int_equal(model_load_archive(archive, &models[1], &f->e), 0);
         for (size_t m = 0; m < 2; m++) {
                 size_t index[MODEL_FEATURES_MAX], package = 0;
@@ -246,7 +249,7 @@ static void simulated_models_say_so(void **state)
         record(f, 49, 50, PROVENANCE_SIMULATED);
         assert_int_equal(publish(f), 1);
         assert_string_equal(rapl_offer(f)->provenance, "simulated");
-        assert_non_null(strstr(rapl_offer(f)->weights, "\"provenance\": \"simulated\""));
+        assert_non_null(strstr(rapl_offer(f)->weights.text, "\"provenance\": \"simulated\""));
 }
 
 static void failure_leaves_the_old_pipeline(void **state)

@@ -35,6 +35,8 @@ static int setup(void **state)
         f->accepted[0] = (char *)(uintptr_t) "simulated";
         f->trainers[0] = (char *)(uintptr_t) "SGDRegressorTrainer";
         f->options = (struct options){ .token_file = (char *)(uintptr_t) "",
+                                       .tls_certificate = (char *)(uintptr_t) "",
+                                       .tls_key = (char *)(uintptr_t) "",
                                        .database_path = f->database,
                                        .models_path = f->models,
                                        .pipeline_name = (char *)(uintptr_t) "wattloop",
