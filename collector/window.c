@@ -139,7 +139,7 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
         (void)cgroup_path_pod(cgroup, entity->pod_id); /* "" when it is in none */
         entity->shown = kind != ENTITY_PROCESS &&
                         (is_reserved(kind, key) || !w->shown_max || w->n_shown < w->shown_max);
-        w->n_shown += entity->shown;
+        w->n_shown += entity->shown && !is_reserved(kind, key);
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
         w->entities[i] = entity;
         w->n++;

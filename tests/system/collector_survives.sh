@@ -112,7 +112,7 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=400k tmpfs "$dir/small" 2>/dev/n
                 "curl -s http://127.0.0.1:$port/metrics | grep -q '^wattloop_collector_store_errors_total [1-9]'"
         rm -f "$dir/small/fill"
         before=$(query 'SELECT max(interval_id) FROM interval')
-        check "recording goes on when there is room again" wait_for 10 sh -c \
+        check "recording goes on when there is room again" wait_for 60 sh -c \
                 "sqlite3 -readonly '$db' 'SELECT max(interval_id) > $before + 3 FROM interval' | grep -qx 1"
         stop "$pid"
         check "nothing is missing in between" test "$(query 'SELECT count(*) FROM interval a JOIN interval b

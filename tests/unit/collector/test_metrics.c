@@ -263,6 +263,8 @@ static void containers_over_the_limit_share_one_series_that_only_grows(void **st
 {
         (void)state;
         window->shown_max = 2;
+        usage_set_row(&usage, 0, true)->delta[FEATURE_PAGE_CACHE] =
+                1; /* what is in no container takes nobody's place */
         for (int round = 1; round <= 2; round++) {
                 for (uint64_t id = 1; id <= 5; id++)
                         usage_set_row(&usage, id, false)->delta[FEATURE_CPU_TIME] = 1000000 * id;
