@@ -101,7 +101,7 @@ check_exit 1 "a taken port is an error" "$collector" run "${base[@]}" --store-pa
 
 # ---- a full disk ----
 mkdir "$dir/small"
-if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=400k tmpfs "$dir/small" 2>/dev/null; then
+if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2m tmpfs "$dir/small" 2>/dev/null; then
         db=$dir/small/samples.db
         port=$(free_port)
         start "$dir/full.log" "$collector" run "${base[@]}" --store-path "$db" --metrics-listen "127.0.0.1:$port"
