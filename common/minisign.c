@@ -217,17 +217,41 @@ static size_t join_comment(const unsigned char signature[crypto_sign_BYTES], con
         return crypto_sign_BYTES + n;
 }
 
+static int check_id(const struct minisign_signature *s, const struct minisign_public *key, struct err *e)
+{
+        char is[MINISIGN_ID_HEX_SIZE], wanted[MINISIGN_ID_HEX_SIZE];
+
+        if (memcmp(s->id, key->id, sizeof(s->id)) == 0)
+                return 0;
+        minisign_id_hex(s->id, is);
+        minisign_id_hex(key->id, wanted);
+        return err_set(e, -ENOKEY, "signed with key %s, not with key %s", is, wanted);
+}
+
+int minisign_verify_comment(const struct minisign_signature *s, const struct minisign_public *key,
+                            struct err *e)
+{
+        unsigned char joined[crypto_sign_BYTES + MINISIGN_COMMENT_MAX];
+        int r;
+
+        r = check_id(s, key, e);
+        if (r < 0)
+                return r;
+        if (crypto_sign_verify_detached(s->global, joined, join_comment(s->signature, s->comment, joined),
+                                        key->key) != 0)
+                return err_set(e, -EKEYREJECTED, "the trusted comment is not the one that was signed");
+        return 0;
+}
+
 int minisign_verify(const struct minisign_signature *s, const struct minisign_public *key, const void *data,
                     size_t size, struct err *e)
 {
-        unsigned char joined[crypto_sign_BYTES + MINISIGN_COMMENT_MAX], hash[PREHASH_SIZE];
-        char is[MINISIGN_ID_HEX_SIZE], wanted[MINISIGN_ID_HEX_SIZE];
+        unsigned char hash[PREHASH_SIZE];
+        int r;
 
-        if (memcmp(s->id, key->id, sizeof(s->id)) != 0) {
-                minisign_id_hex(s->id, is);
-                minisign_id_hex(key->id, wanted);
-                return err_set(e, -ENOKEY, "signed with key %s, not with key %s", is, wanted);
-        }
+        r = check_id(s, key, e);
+        if (r < 0)
+                return r;
         if (s->prehashed) {
                 prehash(data, size, hash);
                 data = hash;
@@ -235,10 +259,7 @@ int minisign_verify(const struct minisign_signature *s, const struct minisign_pu
         }
         if (crypto_sign_verify_detached(s->signature, data, size, key->key) != 0)
                 return err_set(e, -EKEYREJECTED, "the signature does not fit the data");
-        if (crypto_sign_verify_detached(s->global, joined, join_comment(s->signature, s->comment, joined),
-                                        key->key) != 0)
-                return err_set(e, -EKEYREJECTED, "the trusted comment is not the one that was signed");
-        return 0;
+        return minisign_verify_comment(s, key, e);
 }
 
 /* ---- writing ---- */

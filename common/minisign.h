@@ -45,6 +45,9 @@ int minisign_parse_signature(const char *text, size_t size, struct minisign_sign
 /* -ENOKEY: made with another key; -EKEYREJECTED: the data or the trusted comment are not what was signed. */
 int minisign_verify(const struct minisign_signature *signature, const struct minisign_public *key,
                     const void *data, size_t size, struct err *e);
+/* The trusted comment alone, where the data are not at hand any more. */
+int minisign_verify_comment(const struct minisign_signature *signature, const struct minisign_public *key,
+                            struct err *e);
 
 /* Append a signature file. -EINVAL: a comment with a line break or over the limit. */
 int minisign_sign(const struct minisign_secret *key, const void *data, size_t size,

@@ -106,8 +106,9 @@ static int check_age(const struct trust *t, const struct statement *s, struct er
         return 0;
 }
 
-int trust_check(const struct trust *t, const struct slot *slot, const struct buf *text, const void *data,
-                size_t size, struct statement *ret, struct err *e)
+/* data NULL: only the statement is verified. */
+static int check(const struct trust *t, const struct slot *slot, const struct buf *text, const void *data,
+                 size_t size, struct statement *ret, struct err *e)
 {
         const struct release_key *key = NULL;
         struct minisign_signature signature;
@@ -120,7 +121,8 @@ int trust_check(const struct trust *t, const struct slot *slot, const struct buf
         if (r == 0)
                 r = check_key(t, signature.id, &key, e);
         if (r == 0)
-                r = minisign_verify(&signature, &key->key, data, size, e);
+                r = data ? minisign_verify(&signature, &key->key, data, size, e)
+                         : minisign_verify_comment(&signature, &key->key, e);
         if (r == 0)
                 r = statement_parse(signature.comment, &s, e);
         if (r < 0)
@@ -132,4 +134,24 @@ int trust_check(const struct trust *t, const struct slot *slot, const struct buf
                 return r;
         *ret = s;
         return 0;
+}
+
+int trust_check(const struct trust *t, const struct slot *slot, const struct buf *signature, const void *data,
+                size_t size, struct statement *ret, struct err *e)
+{
+        return check(t, slot, signature, data, size, ret, e);
+}
+
+int trust_confirm(const struct trust *t, const struct slot *slot, const struct buf *signature, const char *id,
+                  struct statement *ret, struct err *e)
+{
+        struct statement s;
+        int r;
+
+        r = check(t, slot, signature, NULL, 0, &s, e);
+        if (r == 0 && strcmp(s.id, id) != 0)
+                r = err_set(e, -EKEYREJECTED, "the files are not what was signed");
+        if (r == 0)
+                *ret = s;
+        return r;
 }

@@ -29,3 +29,7 @@ int trust_accept_keys(const struct minisign_public *roots, size_t n, const struc
  * of another slot; -ESTALE: older than what is installed, or expired. */
 int trust_check(const struct trust *trust, const struct slot *slot, const struct buf *signature,
                 const void *data, size_t size, struct statement *ret, struct err *e);
+/* The same of what stands in a directory: the statement, which was signed too, names the content id that the
+ * files must have. Nothing but the signature is parsed. -EKEYREJECTED: the files are not what was signed. */
+int trust_confirm(const struct trust *trust, const struct slot *slot, const struct buf *signature,
+                  const char *id, struct statement *ret, struct err *e);
