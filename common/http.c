@@ -143,6 +143,7 @@ static size_t on_header(char *line, size_t one, size_t size, void *userdata)
                 { "etag:", response->etag, sizeof(response->etag) },
                 { "retry-after:", response->retry_after, sizeof(response->retry_after) },
                 { "digest:", response->digest, sizeof(response->digest) },
+                { "wattloop-signature:", response->signature, sizeof(response->signature) },
         };
 
         (void)one;

@@ -31,6 +31,8 @@ struct http_request {
 #define HTTP_CONNECT_MS   5000L
 #define HTTP_RESPONSE_MAX ((size_t)16 << 20)
 
+#define HTTP_SIGNATURE_MAX 4096
+
 struct http_response {
         long status;
         struct buf body;
@@ -38,6 +40,7 @@ struct http_response {
         char etag[128];
         char retry_after[64];
         char digest[128];
+        char signature[HTTP_SIGNATURE_MAX]; /* Wattloop-Signature */
 };
 
 struct http; /* a reusable connection; not thread-safe */

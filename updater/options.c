@@ -9,14 +9,31 @@
 
 #define FIELD(f) offsetof(struct options, f)
 
-static const char *const trust_choices[] = { [TRUST_TLS] = "tls", [TRUST_UNSIGNED] = "unsigned", NULL };
+static const char *const trust_choices[] = {
+        [TRUST_SIGNED] = "signed", [TRUST_TLS] = "tls", [TRUST_UNSIGNED] = "unsigned", NULL
+};
 
 const struct option options_table[] = {
         { "server.url", OPTION_STRING, FIELD(server_url), "http://127.0.0.1:8100", 0, 0, NULL,
           "base URL of the model server; /model is appended" },
-        { "server.trust", OPTION_ENUM, FIELD(server_trust), "tls", 0, 0, trust_choices,
-          "what vouches for a model: tls (https and a verified certificate) or nothing (unsigned, also plain "
-          "http)" },
+        { "server.trust", OPTION_ENUM, FIELD(server_trust), "signed", 0, 0, trust_choices,
+          "what vouches for a model: a release key (signed), https and a verified certificate alone (tls), "
+          "or "
+          "nothing (unsigned, also plain http)" },
+        { "trust.keys", OPTION_LIST, FIELD(trust_keys), "", 0, 0, NULL,
+          "public key files (minisign) whose signatures are believed" },
+        { "trust.root_keys", OPTION_LIST, FIELD(trust_root_keys), "", 0, 0, NULL,
+          "public key files that sign the server's list of release keys; the list is fetched and kept" },
+        { "downgrade", OPTION_BOOL, FIELD(downgrade), "false", 0, 0, NULL,
+          "update: take also a signed model that is older than the installed one, or has expired" },
+        { "force", OPTION_BOOL, FIELD(force), "false", 0, 0, NULL,
+          "update: take also a model that was rolled back from" },
+        { "scheduled", OPTION_BOOL, FIELD(scheduled), "false", 0, 0, NULL,
+          "update: run by a timer: wait the splay first, and ask nothing while a back-off lasts" },
+        { "splay", OPTION_DURATION, FIELD(splay_ms), "10m", 0, 86400000, NULL,
+          "scheduled: spread the machines of a fleet over this time, by their machine ids" },
+        { "every", OPTION_DURATION, FIELD(every_ms), "0s", 0, 604800000, NULL,
+          "update: stay, and do it again after this time, as scheduled; 0: once" },
         { "server.token_file", OPTION_STRING, FIELD(server_token_file), "", 0, 0, NULL,
           "file whose first line is sent as bearer token; empty: none" },
         { "server.ca_file", OPTION_STRING, FIELD(server_ca_file), "", 0, 0, NULL,

@@ -5,13 +5,18 @@
 #include <stdbool.h>
 #include "config/option.h"
 
-enum trust { TRUST_TLS, TRUST_UNSIGNED };
+enum trust_policy { TRUST_SIGNED, TRUST_TLS, TRUST_UNSIGNED };
 
 struct options {
         char *server_url;
         char *server_token_file;
         char *server_ca_file;
-        int server_trust; /* enum trust */
+        int server_trust; /* enum trust_policy */
+        struct string_list trust_keys, trust_root_keys;
+        bool downgrade;
+        bool force;
+        bool scheduled;
+        long long splay_ms, every_ms;
         long long timeout_ms;
         struct string_list models;
         char *trainer;

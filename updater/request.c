@@ -7,13 +7,19 @@
 #include <sodium.h>
 #include <string.h>
 #include <strings.h>
+#include "common/clock.h"
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/http.h"
 #include "common/json.h"
+#include "common/minisign.h"
 #include "config/cli.h"
+#include "model/model.h"
 
 #define REQUEST_PATH      "/model"
+#define REQUEST_MODELS    "/api/v1/models"
+#define REQUEST_KEYS      "/api/v1/keys"
+#define REQUEST_KEYS_SIG  "/api/v1/keys.minisig"
 #define REQUEST_BODY_MAX  ((size_t)64 << 10)
 #define REQUEST_TOKEN_MAX 4096
 #define REQUEST_WORDS_MAX 120 /* of a server's words in our messages */
@@ -94,11 +100,11 @@ int request_check_digest(const char *header, const void *data, size_t size, stru
         return 0;
 }
 
-/* ---- the exchange ---- */
+/* ---- whom we may ask, and how we say who we are ---- */
 
 static int check_trust(const struct options *o, struct err *e)
 {
-        if (o->server_trust == TRUST_UNSIGNED || strncmp(o->server_url, "https://", 8) == 0)
+        if (o->server_trust != TRUST_TLS || strncmp(o->server_url, "https://", 8) == 0)
                 return 0;
         return err_set(e, -EPERM,
                        "'%.80s' is not https and server.trust is tls: nothing would vouch for the model. Use "
@@ -138,6 +144,82 @@ static void server_words(const struct http_response *response, char ret[REQUEST_
         (void)snprintf(ret, REQUEST_WORDS_MAX + 1, "%s", *words ? words : "no explanation");
 }
 
+/* ---- the exchange ---- */
+
+void answer_init(struct answer *a, const struct slot *slot)
+{
+        *a = (struct answer){ 0 };
+        buf_init(&a->bytes, slot->form == FORM_WEIGHT ? MODEL_WEIGHT_MAX : MODEL_ARCHIVE_MAX);
+        buf_init(&a->signature, MINISIGN_TEXT_MAX);
+}
+
+void answer_done(struct answer *a)
+{
+        buf_done(&a->bytes);
+        buf_done(&a->signature);
+}
+
+/* One connection for all that is asked in one run, and what every request has. */
+struct session {
+        const struct options *options;
+        struct http *http;
+        char authorization[REQUEST_TOKEN_MAX + 32];
+};
+
+static void session_done(struct session *s)
+{
+        http_free(s->http);
+        sodium_memzero(s->authorization, sizeof(s->authorization));
+}
+
+static int session_open(struct session *s, const struct options *o, struct err *e)
+{
+        int r;
+
+        *s = (struct session){ .options = o };
+        r = check_trust(o, e);
+        if (r == 0)
+                r = read_token(o->server_token_file, s->authorization, sizeof(s->authorization), e);
+        return r < 0 ? r : http_new("wattloop-updater/" WATTLOOP_VERSION, &s->http, e);
+}
+
+#define SESSION_HEADERS_MAX 4
+
+static int session_ask(struct session *s, const char *method, const char *path, const struct buf *body,
+                       const char *const *extra, size_t max, struct http_response *ret, struct err *e)
+{
+        const struct options *o = s->options;
+        const char *headers[SESSION_HEADERS_MAX + 2] = { NULL };
+        CLEANUP(freep) char *url = NULL;
+        size_t n = strlen(o->server_url), h = 0;
+        struct http_request request = {
+                .method = method,
+                .headers = headers,
+                .body = body ? body->data : NULL,
+                .body_size = body ? body->size : 0,
+                .timeout_ms = (long)o->timeout_ms,
+                .max_response = max,
+                .ca_file = *o->server_ca_file ? o->server_ca_file : NULL,
+        };
+
+        while (n > 0 && o->server_url[n - 1] == '/')
+                n--;
+        if (asprintf(&url, "%.*s%s", n > INT_MAX ? INT_MAX : (int)n, o->server_url, path) < 0) {
+                url = NULL;
+                return err_set(e, -ENOMEM, "out of memory");
+        }
+        request.url = url;
+        while (h < SESSION_HEADERS_MAX && extra && extra[h]) {
+                headers[h] = extra[h];
+                h++;
+        }
+        if (*s->authorization)
+                headers[h] = s->authorization;
+        return http_exchange(s->http, &request, ret, e);
+}
+
+/* ---- a model ---- */
+
 static int check_answer(const struct http_response *response, const struct slot *slot, struct err *e)
 {
         const char *want = slot->form == FORM_WEIGHT ? "application/json" : "application/zip";
@@ -145,8 +227,11 @@ static int check_answer(const struct http_response *response, const struct slot 
 
         if (response->status != 200) {
                 server_words(response, words);
-                return err_set(e, response->status == 400 ? -ENOENT : -EBADMSG, "the server answered %ld: %s",
-                               response->status, words);
+                return err_set(e,
+                               response->status == 400 || response->status == 404   ? -ENOENT
+                               : response->status == 429 || response->status == 503 ? -EAGAIN
+                                                                                    : -EBADMSG,
+                               "the server answered %ld: %s", response->status, words);
         }
         if (*response->content_type && strncasecmp(response->content_type, want, strlen(want)) != 0 &&
             strncasecmp(response->content_type, "application/octet-stream", 24) != 0 &&
@@ -158,66 +243,180 @@ static int check_answer(const struct http_response *response, const struct slot 
         return request_check_digest(response->digest, response->body.data, response->body.size, e);
 }
 
-static int exchange(const struct options *o, const struct slot *slot, const struct buf *body, const char *url,
-                    struct buf *ret, struct err *e)
+/* The header holds the whole of minisign's text in base64. */
+static int take_signature(const char *header, struct buf *ret, struct err *e)
 {
-        CLEANUP(http_freep) struct http *http = NULL;
-        char authorization[REQUEST_TOKEN_MAX + 32];
-        const char *headers[4] = { "Content-Type: application/json" };
-        struct http_request request = {
-                .method = "POST",
-                .url = url,
-                .headers = headers,
-                .body = body->data,
-                .body_size = body->size,
-                .timeout_ms = (long)o->timeout_ms,
-                .max_response = ret->max,
-                .ca_file = *o->server_ca_file ? o->server_ca_file : NULL,
-        };
-        struct http_response response;
-        size_t n = 1;
+        size_t n = 0;
+        char *room;
+
+        if (!*header)
+                return 0;
+        room = buf_reserve(ret, HTTP_SIGNATURE_MAX);
+        if (!room)
+                return err_set(e, ret->failed, "out of memory");
+        if (sodium_base642bin((unsigned char *)room, HTTP_SIGNATURE_MAX, header, strlen(header), NULL, &n,
+                              NULL, sodium_base64_VARIANT_ORIGINAL) != 0)
+                return err_set(e, -EBADMSG, "the signature that came along is no base64");
+        buf_grew(ret, n);
+        return 0;
+}
+
+static int take_answer(const struct http_response *response, const struct slot *slot, struct answer *ret,
+                       struct err *e)
+{
         int r;
 
-        r = read_token(o->server_token_file, authorization, sizeof(authorization), e);
-        if (r < 0)
-                return r;
-        if (slot->form == FORM_ARCHIVE) /* upstream servers ignore it and answer with what they have */
-                headers[n++] = "Accept: application/vnd.wattloop.model+zip, application/zip";
-        if (*authorization)
-                headers[n++] = authorization;
-
-        r = http_new("wattloop-updater/" WATTLOOP_VERSION, &http, e);
+        if (response->status == 304) {
+                ret->unchanged = true;
+                return 0;
+        }
+        ret->retry_after_ms = http_retry_after_ms(response->retry_after, clock_wall_ms());
+        r = check_answer(response, slot, e);
         if (r == 0)
-                r = http_exchange(http, &request, &response, e);
+                r = take_signature(response->signature, &ret->signature, e);
+        if (r == 0 && buf_append(&ret->bytes, response->body.data, response->body.size) < 0)
+                r = err_set(e, ret->bytes.failed, "out of memory");
+        if (r == 0)
+                (void)snprintf(ret->etag, sizeof(ret->etag), "%s", response->etag);
+        return r;
+}
+
+static void percent_encode(const char *text, struct buf *out)
+{
+        for (; *text; text++) {
+                if (strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~,", *text))
+                        (void)buf_append(out, text, 1);
+                else
+                        (void)buf_printf(out, "%%%02X", (unsigned char)*text);
+        }
+}
+
+int request_path(const struct options *o, const struct slot *slot, const struct machine_spec *spec,
+                 struct buf *out)
+{
+        CLEANUP(json_decrefp) json_t *machine = machine_spec_to_json(spec);
+        CLEANUP(buf_done) struct buf text = { 0 };
+
+        if (!machine)
+                return -ENOMEM;
+        buf_init(&text, REQUEST_BODY_MAX);
+        (void)buf_puts(out, REQUEST_MODELS "?metrics="); /* failure is sticky in the buffer */
+        for (size_t i = 0; i < o->features.n; i++) {
+                (void)buf_puts(out, i > 0 ? "," : "");
+                percent_encode(o->features.items[i], out);
+        }
+        (void)buf_printf(out,
+                         "&output_type=%s&source=%s&node_type=-1&weight=%s&trainer_name=", slot->output_type,
+                         slot->source->name, slot->form == FORM_WEIGHT ? "true" : "false");
+        percent_encode(o->trainer, out);
+        (void)buf_puts(out, "&machine_spec=");
+        if (json_write(machine, &text) < 0)
+                return text.failed;
+        percent_encode(text.data, out);
+        return out->failed;
+}
+
+/* Does the server not know our request at all? One that has no model says so in JSON. */
+static bool is_unknown_there(const struct http_response *response)
+{
+        return (response->status == 404 || response->status == 405 || response->status == 501) &&
+               strncasecmp(response->content_type, "application/json", 16) != 0;
+}
+
+static const char accept_archive[] = "Accept: application/vnd.wattloop.model+zip, application/zip";
+
+/* 1: the server does not know it. */
+static int get_model(struct session *s, const struct slot *slot, const char *path, const char *etag,
+                     struct answer *ret, struct err *e)
+{
+        char condition[sizeof(ret->etag) + 32];
+        const char *headers[SESSION_HEADERS_MAX] = { NULL };
+        struct http_response response;
+        size_t n = 0;
+        int r;
+
+        if (slot->form == FORM_ARCHIVE)
+                headers[n++] = accept_archive;
+        if (*etag &&
+            snprintf(condition, sizeof(condition), "If-None-Match: %s", etag) < (int)sizeof(condition))
+                headers[n] = condition;
+        r = session_ask(s, "GET", path, NULL, headers, ret->bytes.max, &response, e);
         if (r < 0)
                 return r;
-        r = check_answer(&response, slot, e);
-        if (r == 0 && buf_append(ret, response.body.data, response.body.size) < 0)
-                r = err_set(e, ret->failed, "out of memory");
+        r = is_unknown_there(&response) ? 1 : take_answer(&response, slot, ret, e);
+        http_response_done(&response);
+        return r;
+}
+
+static int post_model(struct session *s, const struct slot *slot, const struct buf *body, struct answer *ret,
+                      struct err *e)
+{
+        /* upstream servers ignore what we accept and answer with what they have */
+        const char *const headers[] = { "Content-Type: application/json",
+                                        slot->form == FORM_ARCHIVE ? accept_archive : NULL, NULL };
+        struct http_response response;
+        int r;
+
+        r = session_ask(s, "POST", REQUEST_PATH, body, headers, ret->bytes.max, &response, e);
+        if (r < 0)
+                return r;
+        r = take_answer(&response, slot, ret, e);
+        ret->etag[0] = '\0'; /* of a POST it means nothing */
         http_response_done(&response);
         return r;
 }
 
 int request_model(const struct options *o, const struct slot *slot, const struct machine_spec *spec,
-                  struct buf *ret, struct err *e)
+                  const char *etag, struct answer *ret, struct err *e)
 {
-        CLEANUP(freep) char *url = NULL;
-        CLEANUP(buf_done) struct buf body;
-        size_t n = strlen(o->server_url);
+        CLEANUP(session_done) struct session s = { 0 };
+        CLEANUP(buf_done) struct buf body, path;
         int r;
 
         buf_init(&body, REQUEST_BODY_MAX);
-        r = check_trust(o, e);
+        buf_init(&path, REQUEST_BODY_MAX);
+        r = session_open(&s, o, e);
         if (r < 0)
                 return r;
-        r = request_format(o, slot, spec, &body);
+        r = request_path(o, slot, spec, &path);
+        if (r == 0)
+                r = request_format(o, slot, spec, &body);
         if (r < 0)
                 return err_set(e, r, "cannot make the request: %s", strerror(-r));
-        while (n > 0 && o->server_url[n - 1] == '/')
-                n--;
-        if (asprintf(&url, "%.*s%s", n > INT_MAX ? INT_MAX : (int)n, o->server_url, REQUEST_PATH) < 0) {
-                url = NULL;
-                return err_set(e, -ENOMEM, "out of memory");
-        }
-        return exchange(o, slot, &body, url, ret, e);
+        r = get_model(&s, slot, path.data, etag, ret, e);
+        return r == 1 ? post_model(&s, slot, &body, ret, e) : r;
+}
+
+/* ---- keys ---- */
+
+static int get_file(struct session *s, const char *path, struct buf *ret, struct err *e)
+{
+        struct http_response response;
+        int r;
+
+        r = session_ask(s, "GET", path, NULL, NULL, ret->max, &response, e);
+        if (r < 0)
+                return r;
+        if (response.status == 404)
+                r = err_set(e, -ENOENT, "the server has no list of keys");
+        else if (response.status != 200)
+                r = err_set(e, -EBADMSG, "the server answered %ld to a request for its keys",
+                            response.status);
+        else if (buf_append(ret, response.body.data, response.body.size) < 0)
+                r = err_set(e, ret->failed, "out of memory");
+        http_response_done(&response);
+        return r;
+}
+
+int request_keys(const struct options *o, struct buf *list, struct buf *signature, struct err *e)
+{
+        CLEANUP(session_done) struct session s = { 0 };
+        int r;
+
+        r = session_open(&s, o, e);
+        if (r == 0)
+                r = get_file(&s, REQUEST_KEYS, list, e);
+        if (r == 0)
+                r = get_file(&s, REQUEST_KEYS_SIG, signature, e);
+        return r;
 }

@@ -3,6 +3,8 @@
  * answer claims. */
 #pragma once
 
+#include <stdbool.h>
+#include <stdint.h>
 #include "common/buf.h"
 #include "common/err.h"
 #include "schema/machine.h"
@@ -15,12 +17,31 @@
 int request_format(const struct options *options, const struct slot *slot, const struct machine_spec *spec,
                    struct buf *out);
 
+/* The same as path and query of GET /api/v1/models. Pure. */
+int request_path(const struct options *options, const struct slot *slot, const struct machine_spec *spec,
+                 struct buf *out);
+
 /* "sha-256=<base64>" of these bytes. */
 void request_digest(const void *data, size_t size, char ret[REQUEST_DIGEST_MAX]);
 /* Does a Digest header fit the bytes? 0: it does, or names no SHA-256; -EBADMSG: it does not. */
 int request_check_digest(const char *header, const void *data, size_t size, struct err *e);
 
-/* Fetch into ret (limited by its max). -EPERM: server.trust forbids this server; -ENOENT: the server has no
- * such model; -EBADMSG: not a model, or damaged; -EFBIG; errors of http_exchange(). */
+/* What a server answered. */
+struct answer {
+        bool unchanged;          /* it has what we have; nothing else is filled */
+        struct buf bytes;        /* as transported; its max is the limit */
+        struct buf signature;    /* minisign's text; empty: none came along */
+        char etag[128];          /* to be shown the next time; "" none */
+        uint64_t retry_after_ms; /* after a failure: what the server asks for; 0: nothing */
+};
+void answer_init(struct answer *answer, const struct slot *slot);
+void answer_done(struct answer *answer);
+
+/* Ask for a model: GET /api/v1/models?..., conditional on `etag` when it is not ""; a server that does not
+ * know that is asked as Kepler's exporter asks (POST /model). -EPERM: server.trust forbids this server;
+ * -ENOENT: the server has no such model; -EBADMSG: not a model, or damaged; -EFBIG; -EAGAIN: it asked to come
+ * later; errors of http_exchange(). */
 int request_model(const struct options *options, const struct slot *slot, const struct machine_spec *spec,
-                  struct buf *ret, struct err *e);
+                  const char *etag, struct answer *ret, struct err *e);
+/* The server's list of release keys and its signature. -ENOENT: it has none. */
+int request_keys(const struct options *options, struct buf *list, struct buf *signature, struct err *e);

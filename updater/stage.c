@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -41,6 +42,12 @@ static int write_info(int dir_fd, const struct candidate *c, const struct origin
         (void)json_write_string(&text, origin->url);
         (void)buf_printf(&text, ", \"fetched_ms\": %lld, \"digest\": ", (long long)origin->fetched_ms);
         (void)json_write_string(&text, origin->digest);
+        if (origin->signature && *origin->signature) {
+                (void)buf_printf(&text,
+                                 ", \"version\": %" PRIu64 ", \"time_s\": %" PRId64 ", \"signature\": ",
+                                 origin->statement.version, origin->statement.time_s);
+                (void)json_write_string(&text, origin->signature);
+        }
         (void)buf_puts(&text, "}\n");
         if (text.failed)
                 return err_set(e, text.failed, "cannot write '%s': %s", STAGE_INFO, strerror(-text.failed));

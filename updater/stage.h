@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdint.h>
 #include "common/err.h"
+#include "schema/statement.h"
 #include "updater/verify.h"
 
 /* What wattloop.json says about where a model came from. */
@@ -13,6 +14,8 @@ struct origin {
         char *url; /* owned */
         int64_t fetched_ms;
         char digest[HASH_HEX_SIZE + 16]; /* of the bytes as transported; "" unknown */
+        const char *signature;           /* borrowed: minisign's text; "" or NULL: not signed */
+        struct statement statement;      /* what it says, when there is one */
 };
 
 /* On success ret is a new directory below staging_path with all entries and wattloop.json, synced. On failure

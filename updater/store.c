@@ -249,6 +249,24 @@ int store_prune(struct store *s, const struct slot *slot, struct err *e)
 
 /* ---- where a model came from ---- */
 
+/* Models from before signatures, and unsigned ones, have none. */
+static void read_signature(const json_t *object, struct store_info *ret)
+{
+        long long version = 0, time_s = 0;
+        const char *signature = "";
+
+        ret->version = 0;
+        ret->time_s = 0;
+        ret->signature[0] = '\0';
+        if (json_get_string(object, "signature", &signature, NULL) < 0 ||
+            json_get_int(object, "version", &version, NULL) < 0 || version < 0 ||
+            json_get_int(object, "time_s", &time_s, NULL) < 0 ||
+            snprintf(ret->signature, sizeof(ret->signature), "%s", signature) >= (int)sizeof(ret->signature))
+                return;
+        ret->version = (uint64_t)version;
+        ret->time_s = time_s;
+}
+
 int store_read_info(const char *store_path, const struct slot *slot, const char *id, struct store_info *ret,
                     struct err *e)
 {
@@ -274,5 +292,6 @@ int store_read_info(const char *store_path, const struct slot *slot, const char 
         (void)snprintf(ret->model_name, sizeof(ret->model_name), "%s", name);
         (void)snprintf(ret->source_url, sizeof(ret->source_url), "%s", url);
         ret->fetched_ms = fetched_ms;
+        read_signature(object, ret);
         return 0;
 }

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "common/err.h"
 #include "common/hash.h"
+#include "common/minisign.h"
 #include "updater/slot.h"
 
 struct store;
@@ -48,6 +49,9 @@ struct store_info {
         char model_name[MODEL_NAME_MAX];
         char source_url[512]; /* cut when longer */
         int64_t fetched_ms;
+        uint64_t version; /* signed; 0: not signed */
+        int64_t time_s;
+        char signature[MINISIGN_TEXT_MAX]; /* minisign's text; "" not signed */
 };
 int store_read_info(const char *store_path, const struct slot *slot, const char *id, struct store_info *ret,
                     struct err *e);

@@ -67,6 +67,18 @@ int trust_accept_keys(const struct minisign_public *roots, size_t n, const struc
         return 0;
 }
 
+void trust_merge_keys(struct trust *t, const struct key_list *list)
+{
+        struct key_list *keys = &t->keys;
+
+        for (size_t i = 0; i < list->n && keys->n < KEY_LIST_KEYS_MAX; i++)
+                if (!key_list_find(keys, list->keys[i].key.id))
+                        keys->keys[keys->n++] = list->keys[i];
+        for (size_t i = 0; i < list->revoked_n && keys->revoked_n < KEY_LIST_REVOKED_MAX; i++)
+                if (!key_list_revokes(keys, list->revoked[i]))
+                        memcpy(keys->revoked[keys->revoked_n++], list->revoked[i], MINISIGN_ID_SIZE);
+}
+
 /* ---- of models ---- */
 
 static int check_key(const struct trust *t, const unsigned char id[MINISIGN_ID_SIZE],

@@ -24,6 +24,9 @@ int trust_accept_keys(const struct minisign_public *roots, size_t n, const struc
                       const struct buf *signature, int64_t known_version, int64_t now_s, struct key_list *ret,
                       struct err *e);
 
+/* Add the keys of a list to the known ones. Each list's revocations count for all. */
+void trust_merge_keys(struct trust *trust, const struct key_list *list);
+
 /* The signature over bytes as transported. -ENOKEY: by none of the keys; -EKEYREVOKED; -EKEYEXPIRED;
  * -EKEYREJECTED: the bytes are not what was signed; -EBADMSG: no signature, or no statement in it; -EPROTO:
  * of another slot; -ESTALE: older than what is installed, or expired. */

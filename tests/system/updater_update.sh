@@ -46,6 +46,9 @@ PY
 # ---- the ordinary course, no estimator running ----
 serve ok
 out=$(updater update 2>&1)
+[ $? -eq 2 ] && check_has "models are signed unless the policy says otherwise" "$out" "trust.keys" ||
+        not_ok "models are signed unless the policy says otherwise" "$out"
+out=$(updater update --server-trust tls 2>&1)
 [ $? -eq 1 ] && check_has "plain http is refused unless the policy says unsigned" "$out" "server.trust" ||
         not_ok "plain http is refused unless the policy says unsigned" "$out"
 out=$(update 2>&1)
@@ -207,7 +210,7 @@ head -c 300 "$dir/SGDRegressorTrainer_7.zip" >"$dir/cut.zip"
 check_exit 1 "a cut file is refused" update --from "$dir/cut.zip"
 check_exit 1 "a missing file is refused" update --from "$dir/missing.zip"
 mkfifo "$dir/fifo"
-check_exit 1 "a fifo is refused" timeout 5 "$BIN/wattloop-updater" update --from "$dir/fifo" --store-path "$store"
+check_exit 1 "a fifo is refused" timeout 5 "$BIN/wattloop-updater" update --from "$dir/fifo" --store-path "$store" --server-trust unsigned
 
 # ---- others at work, broken stores ----
 exec {lock}>>"$store/.lock"
