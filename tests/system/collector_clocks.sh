@@ -57,14 +57,14 @@ for source in bpf proc; do
         start "$dir/$source.log" "${ahead[@]}" "$collector" run --features-source $source --sysfs-root "$dir/sys" \
                 --store-path "$db" --metrics-listen "" --sampling-interval 500ms
         pid=$STARTED_PID
-        wait_for 10 sh -c "sqlite3 -readonly '$db' 'SELECT count(*) > 1 FROM interval' | grep -qx 1"
+        wait_for 40 sh -c "sqlite3 -readonly '$db' 'SELECT count(*) > 1 FROM interval' | grep -qx 1"
         if [ -n "$cgroup" ]; then
                 before=$(exact_ns)
                 # shellcheck disable=SC2016
                 sh -c 'echo $$ >"$1/cgroup.procs"; for i in 1 2 3 4 5 6 7 8; do sh -c "i=0; while [ \$i -lt 30000 ]; do i=\$((i+1)); done"; done' \
                         sh "$cgroup" # what enters forks; its own time before that is little
                 want=$(($(exact_ns) - before))
-                check "lives are charged in a time namespace ($source)" wait_for 20 charged
+                check "lives are charged in a time namespace ($source)" wait_for 40 charged
         else
                 skip "lives are charged in a time namespace ($source)" "no cgroup can be made"
         fi

@@ -38,7 +38,7 @@ query() {
 
 sampled() { # sampled N: so many intervals from now
         local from; from=$(query 'SELECT ifnull(max(interval_id), 0) FROM interval')
-        wait_for 10 sh -c "[ \"\$(sqlite3 -readonly '$db' 'SELECT max(interval_id) FROM interval')\" -ge $((${from:-0} + $1)) ]"
+        wait_for 30 sh -c "[ \"\$(sqlite3 -readonly '$db' 'SELECT max(interval_id) FROM interval')\" -ge $((${from:-0} + $1)) ]"
 }
 
 cpu_ms() {
@@ -58,7 +58,7 @@ as() {
         start "$dir/log" "$@" "$dir/wattloop-collector" --config "$dir/empty.yaml" run --features-source "$source" \
                 --store-path "$db" --metrics-listen "" --sampling-interval 100ms
         pid=$STARTED_PID
-        if ! wait_for 10 sampled 2; then
+        if ! wait_for 40 sampled 2; then
                 not_ok "it starts with what it was given ($who, $source)" "$(tail -n 3 "$dir/log")"
                 return
         fi
