@@ -251,7 +251,7 @@ push() {
 
 update() { # update OPTION...
         "$BIN/wattloop-updater" --store-path "$DIR/models" --estimator-socket "$SOCKET" --estimator-timeout 10s \
-                "$@" update >>"$DIR/log/updater.log" 2>&1
+                --server-trust unsigned "$@" update >>"$DIR/log/updater.log" 2>&1
 }
 
 recorded() {
@@ -401,7 +401,7 @@ refresh() {
         start client "$CGROUP" "$BIN/wattloop-demo-client" --socket "$SOCKET" --rate 3000 --requests $REQUESTS --swaps 1 --seconds 40
         client=$PID
         sleep 1.5
-        update --models rapl-sysfs/AbsPower/archive --server-url "http://127.0.0.1:$SERVER_PORT" --server-trust unsigned ||
+        update --models rapl-sysfs/AbsPower/archive --server-url "http://127.0.0.1:$SERVER_PORT" ||
                 fail "the updater could not install the trained model" "$DIR/log/updater.log"
         SERVED=$(served) || fail "the estimator does not tell what it serves" "$DIR/log/estimator.log"
         note "the estimator serves $SERVED"
