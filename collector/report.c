@@ -166,8 +166,9 @@ int report_status(const json_t *status, bool as_json)
                        text(row, "unit"), text(row, "provenance"),
                        number(row, "in_last") ? "" : ", not in the last interval");
         }
-        json_array_foreach (json_object_get(status, "missing"), i, row)
+        json_array_foreach (json_object_get(status, "missing"), i, row) {
                 printf("missing:   %s: %s\n", text(row, "what"), text(row, "why"));
+        }
         return fflush(stdout) != 0 ? -EIO : 0;
 }
 

@@ -36,7 +36,7 @@ static int find_digits(const struct sample *samples, size_t n)
 
 static unsigned char *put_varint(unsigned char *p, int64_t v)
 {
-        uint64_t u = ((uint64_t)v << 1) ^ (uint64_t)(v >> 63);
+        uint64_t u = ((uint64_t)v << 1) ^ (v < 0 ? UINT64_MAX : 0);
 
         for (; u >= 0x80; u >>= 7)
                 *p++ = (unsigned char)(u | 0x80);

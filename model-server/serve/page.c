@@ -400,8 +400,9 @@ static void put_plots(struct buf *out, struct server *s, const json_t *status, c
                 json_t *points = wanted && strcmp(wanted, id) != 0 ? NULL : learn_points(s->learn, id);
                 json_t *list;
 
-                json_object_foreach (points, component, list)
+                json_object_foreach (points, component, list) {
                         put_plot(out, model, champion_of(status, id), component, list);
+                }
                 shown += points != NULL && json_object_size(points);
         }
         if (!shown)

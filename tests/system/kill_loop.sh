@@ -135,7 +135,8 @@ for i, component, unit, uj in local.execute("SELECT interval_id, component, unit
     wanted[(name, *ends[i])] = uj / 1e6
     allowed.add((name, *starts[i]))
 scale = {"cpu_time_ns": ("bpf_cpu_time_ms", 1e-6), "page_cache_pages": ("bpf_page_cache_hit", 1e-6),
-         "net_tx_irq": ("bpf_net_tx_irq", 1), "net_rx_irq": ("bpf_net_rx_irq", 1), "block_irq": ("bpf_block_irq", 1)}
+         "net_tx_irq": ("bpf_net_tx_irq", 1), "net_rx_irq": ("bpf_net_rx_irq", 1), "block_irq": ("bpf_block_irq", 1),
+         "page_cache_read_pages": ("page_cache_read", 1e-6), "page_cache_added_pages": ("page_cache_added", 1e-6)}
 for column, (feature, factor) in scale.items():
     for i, key, value in local.execute(f"SELECT interval_id, key, {column} FROM usage JOIN entity USING (entity_id)"
                                        f" WHERE kind = 'container' AND {column} IS NOT NULL"):
@@ -224,6 +225,6 @@ verdict("no training row overlaps another: no joule is learned twice", f"{overla
 extra = [r for r in rows if (r[0], r[2]) not in set(ends.values())]
 verdict("each training row ends where an interval ended", f"{extra[:2]}" if extra else "")
 verdict("nearly every interval became a training row", f"{len(rows)} of {len(intervals)}" if len(rows) < 0.95 * len(intervals) else "")
-learned = {r[0] for r in remote.execute("SELECT rows FROM learner WHERE component = 'package' AND output_type = 'AbsPower'")}
-verdict("each row was learned once", f"learners saw {learned}, there are {len(rows)} rows" if max(learned, default=0) > len(rows) else "")
+learned = connect(f"{base}/server/server.learn.db").execute("SELECT ifnull(sum(rows), 0) FROM score").fetchone()[0]
+verdict("each row was learned once", f"learned {learned}, there are {len(rows)} rows" if learned > len(rows) else "")
 PY

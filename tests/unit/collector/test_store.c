@@ -630,14 +630,14 @@ static void processes_have_rows_when_they_do_something(void **state)
         (void)state;
         start();
         usage.by_process = true;
-        for (int i = 0; i < 3; i++) {
+        for (int i = 0; i < 3; i++, wall_ms += 1000) {
                 static const bool measured[FEATURE_N] = { true };
                 const struct window_lookup lookup = { .cgroup = find_cgroup,
                                                       .restore_entity = store_restore_entity,
                                                       .restore_sensor = store_restore_sensor,
                                                       .restore_context = store };
                 struct sample sample = { .duration_ns = SECOND,
-                                         .wall_ms = wall_ms += 1000,
+                                         .wall_ms = wall_ms,
                                          .usage = &usage,
                                          .measured = measured };
                 struct err e = { 0 };

@@ -137,8 +137,9 @@ static void what_kepler_loads_has_no_pickles_and_no_objects_in_its_metadata(void
         entry = model_archive_find(a, "metadata.json");
         metadata = json_loadb(entry->data, entry->size, 0, NULL);
         assert_non_null(metadata);
-        json_object_foreach (metadata, key, value)
+        json_object_foreach (metadata, key, value) {
                 assert_false(json_is_object(value));
+        }
         assert_string_equal(json_string_value(json_object_get(metadata, "model_class")), "xgboost");
         assert_int_equal(json_array_size(json_object_get(metadata, "fe_files")), 0);
         json_decref(metadata);
