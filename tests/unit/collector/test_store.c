@@ -636,10 +636,9 @@ static void processes_have_rows_when_they_do_something(void **state)
                                                       .restore_entity = store_restore_entity,
                                                       .restore_sensor = store_restore_sensor,
                                                       .restore_context = store };
-                struct sample sample = { .duration_ns = SECOND,
-                                         .wall_ms = wall_ms,
-                                         .usage = &usage,
-                                         .measured = measured };
+                struct sample sample = {
+                        .duration_ns = SECOND, .wall_ms = wall_ms, .usage = &usage, .measured = measured
+                };
                 struct err e = { 0 };
 
                 usage_set_clear(&usage);
