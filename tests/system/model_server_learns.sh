@@ -27,8 +27,11 @@ send() {
 history() { status | jq -r '[.learning.history[] | select(.energy_source == "rapl-sysfs" and .feature_group == "BPFOnly")] | '"$1"; }
 champion() { status | jq -r '.models[] | select(.energy_source == "rapl-sysfs" and .feature_group == "BPFOnly" and .output_type == "'"${1:-AbsPower}"'").content_id'; }
 
+published() { [ -n "$(champion)" ]; }
+
 run_server
 send n1 0 300
+wait_for 60 published
 check_has "the first model is published without a rival" "$(history '.[-1] | [.outcome, .reason, .trial_rows] | @csv')" '"champion","first",0'
 for i in 300 360 420; do send n1 $i 60; done
 check_has "a challenger that is not better is rejected" "$(history 'map(.outcome) | unique | @csv')" rejected
