@@ -27,7 +27,7 @@ struct general_settings {
         int seeds;
         bool core_only; /* leave out cgroupfs_* and kubelet_* */
 };
-extern const struct general_settings general_settings[]; /* `make tune` found them: docs/accuracy.md */
+extern const struct general_settings general_settings[]; /* docs/accuracy.md tells how they were chosen */
 const struct general_settings *general_settings_find(const char *group, const char *component);
 
 /* Train one component and append its files, "<component>.json" first. The features that the model takes, in
