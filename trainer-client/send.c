@@ -51,7 +51,7 @@ static void add_header(struct request_texts *t, const char *header)
 static int add_credentials(const struct destination_options *o, struct request_texts *t,
                            struct http_request *request, struct err *e)
 {
-        char secret[SECRET_MAX];
+        char secret[SECRET_MAX] = "";
         int r = 0;
 
         if (*o->token_file) {
