@@ -29,23 +29,23 @@ LIB      := $(B)/lib/libwattloop.a
 
 # Debian packages: what the build needs, then what the tests and lint need.
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
-	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev \
+	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev nettle-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev \
 	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq python3 procps util-linux
 PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign qemu-system-x86
 
 # Libraries by program; nothing is linked that the program does not use.
-PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium
-PC_collector      := jansson yaml-0.1 sqlite3 libsodium libbpf libmicrohttpd
-PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium libdeflate libprotobuf-c
+PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle
+PC_collector      := jansson yaml-0.1 sqlite3 libsodium nettle libbpf libmicrohttpd
+PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle libdeflate libprotobuf-c
 LIBS_trainer-client := -lsnappy
-PC_model-server   := jansson yaml-0.1 sqlite3 libcurl zlib libsodium libmicrohttpd libarchive lapacke xgboost
-PC_updater        := jansson yaml-0.1 libcurl libsodium libarchive libseccomp
-PC_estimator      := jansson yaml-0.1 libsodium libarchive
-PC_model          := jansson libsodium libarchive
-PC_collector/redfish := jansson yaml-0.1 libcurl libsodium
-PC_collector/kubelet := jansson yaml-0.1 libcurl libsodium
+PC_model-server   := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle libmicrohttpd libarchive lapacke xgboost
+PC_updater        := jansson yaml-0.1 libcurl libsodium nettle libarchive libseccomp
+PC_estimator      := jansson yaml-0.1 libsodium nettle libarchive
+PC_model          := jansson libsodium nettle libarchive
+PC_collector/redfish := jansson yaml-0.1 libcurl libsodium nettle
+PC_collector/kubelet := jansson yaml-0.1 libcurl libsodium nettle
 PC_config         := jansson yaml-0.1
-PC_schema         := jansson libsodium
+PC_schema         := jansson libsodium nettle
 pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) $(LIBS_$1) -lm -pthread
 
 WARN := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla -Wundef \

@@ -23,9 +23,11 @@ static ssize_t read_retry(int fd, void *data, size_t size)
         return n;
 }
 
-/* Read to the end. Files in /proc say size 0, so only reading tells. */
-static int read_all(int fd, const char *path, struct buf *out, struct err *e)
+/* Read to the end. Files in /proc say size 0, so only reading tells; a true size saves growing the buffer. */
+static int read_all(int fd, const char *path, size_t size, struct buf *out, struct err *e)
 {
+        if (size < out->max - out->size)
+                (void)buf_reserve(out, size + 1); /* the loop says so when there is no memory */
         for (;;) {
                 size_t room = out->max - out->size;
                 char probe, *p = &probe;
@@ -66,7 +68,7 @@ int file_read(const char *path, struct buf *out, struct err *e)
                 return err_set(e, out->failed, "cannot read '%s': the buffer has failed before", path);
         if ((unsigned long long)st.st_size > out->max - out->size)
                 return err_set(e, -EFBIG, "'%s' is larger than %zu bytes", path, out->max);
-        return read_all(fd, path, out, e);
+        return read_all(fd, path, (size_t)st.st_size, out, e);
 }
 
 int file_read_small(int dirfd, const char *path, char *ret, size_t size)

@@ -2,22 +2,28 @@
 #include "common/hash.h"
 
 #include <errno.h>
-#include <sodium.h>
+#include <nettle/base16.h>
+#include <nettle/sha2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static void to_hex(const unsigned char digest[crypto_hash_sha256_BYTES], char ret[HASH_HEX_SIZE])
+static void end_hex(struct sha256_ctx *state, char ret[HASH_HEX_SIZE])
 {
-        (void)sodium_bin2hex(ret, HASH_HEX_SIZE, digest, crypto_hash_sha256_BYTES);
+        uint8_t digest[SHA256_DIGEST_SIZE];
+
+        sha256_digest(state, sizeof(digest), digest);
+        base16_encode_update(ret, sizeof(digest), digest);
+        ret[HASH_HEX_SIZE - 1] = '\0';
 }
 
 void hash_sha256_hex(const void *data, size_t size, char ret[HASH_HEX_SIZE])
 {
-        unsigned char digest[crypto_hash_sha256_BYTES];
+        struct sha256_ctx state;
 
-        (void)crypto_hash_sha256(digest, data, size); /* always 0 */
-        to_hex(digest, ret);
+        sha256_init(&state);
+        sha256_update(&state, size, data);
+        end_hex(&state, ret);
 }
 
 static int by_name(const void *a, const void *b)
@@ -27,20 +33,19 @@ static int by_name(const void *a, const void *b)
         return strcmp((*x)->name, (*y)->name);
 }
 
-static void add_sized(crypto_hash_sha256_state *state, const void *data, size_t size)
+static void add_sized(struct sha256_ctx *state, const void *data, size_t size)
 {
         char length[32];
         int n = snprintf(length, sizeof(length), "%zu ", size);
 
-        (void)crypto_hash_sha256_update(state, (const unsigned char *)length, (unsigned long long)n);
-        (void)crypto_hash_sha256_update(state, data, size);
+        sha256_update(state, (size_t)n, (const uint8_t *)length);
+        sha256_update(state, size, data);
 }
 
 int hash_entries_hex(const struct hash_entry *entries, size_t n, char ret[HASH_HEX_SIZE])
 {
         const struct hash_entry *sorted[HASH_ENTRIES_MAX];
-        unsigned char digest[crypto_hash_sha256_BYTES];
-        crypto_hash_sha256_state state;
+        struct sha256_ctx state;
 
         if (n > HASH_ENTRIES_MAX)
                 return -E2BIG;
@@ -52,12 +57,11 @@ int hash_entries_hex(const struct hash_entry *entries, size_t n, char ret[HASH_H
                 if (strcmp(sorted[i - 1]->name, sorted[i]->name) == 0)
                         return -EEXIST; /* the order of twins would be chance */
 
-        (void)crypto_hash_sha256_init(&state);
+        sha256_init(&state);
         for (size_t i = 0; i < n; i++) {
                 add_sized(&state, sorted[i]->name, strlen(sorted[i]->name));
                 add_sized(&state, sorted[i]->data, sorted[i]->size);
         }
-        (void)crypto_hash_sha256_final(&state, digest);
-        to_hex(digest, ret);
+        end_hex(&state, ret);
         return 0;
 }

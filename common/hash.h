@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* SHA-256 (libsodium). */
+/* SHA-256 (nettle: it uses the processor's own instructions, where libsodium does not). */
 #pragma once
 
 #include <stddef.h>

@@ -10,6 +10,9 @@
 
 #define READ_CHUNK ((size_t)64 << 10) /* at most per turn, so that no client holds up the others */
 #define KEEP_MAX   ((size_t)64 << 10) /* memory that a connection keeps between requests */
+/* A request that is larger gets room for the largest: untouched pages cost nothing, copies and page faults of
+ * a buffer that grows by doubling would hold up all others. */
+#define ALL_AT_ONCE ((size_t)1 << 20)
 
 void client_init(struct client *c, int fd, size_t request_max)
 {
@@ -69,20 +72,21 @@ static int flush(struct client *c)
 /* 1: bytes came; 0: none for now; negative: the peer is gone. */
 static int receive(struct client *c)
 {
-        char *room = buf_reserve(&c->in, READ_CHUNK);
+        char bytes[READ_CHUNK]; /* so that connections hold memory for what came, not for what may come */
         ssize_t n;
+        int r;
 
-        if (!room)
-                return c->in.failed;
         do {
-                n = recv(c->fd, room, READ_CHUNK, 0);
+                n = recv(c->fd, bytes, sizeof(bytes), 0);
         } while (n < 0 && errno == EINTR);
         if (n < 0)
                 return errno == EAGAIN ? 0 : -errno;
         if (n == 0)
                 return -EPIPE; /* whatever it had begun to say will never be a request */
-        buf_grew(&c->in, (size_t)n);
-        return 1;
+        if (c->in.size > ALL_AT_ONCE)
+                (void)buf_reserve(&c->in, c->in.max - c->in.size); /* appending says so when it fails */
+        r = buf_append(&c->in, bytes, (size_t)n);
+        return r < 0 ? r : 1;
 }
 
 static int reject(struct client *c, const char *text, const struct client_service *service)

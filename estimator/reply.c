@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "estimator/reply.h"
 
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "common/json.h"
 #include "common/num.h"
 
-#define SHORT_MAX   1e12 /* below, watts * 10^4 is exact in 64 bits */
-#define SHORT_SCALE 10000
+#define SHORT_MAX    1e12 /* below, watts * 10^4 is exact in 64 bits */
+#define SHORT_SCALE  10000
+#define SHORT_DIGITS 4 /* behind the point: log10 of the scale */
 
 int reply_rejected(struct buf *out, const char *prefix, const char *text)
 {
@@ -44,14 +44,22 @@ int reply_unpredicted(struct buf *out, const char *text, double core_ratio)
 /* "41.25", "0.0": always with a point, because a client may take "41" for an integer. */
 static void write_short(struct buf *out, double watts)
 {
-        char text[32];
-        uint64_t scaled = (uint64_t)llround(watts * SHORT_SCALE);
-        int n = snprintf(text, sizeof(text), "%" PRIu64 ".%04" PRIu64, scaled / SHORT_SCALE,
-                         scaled % SHORT_SCALE);
+        char text[32], *p = text + sizeof(text), *end;
+        uint64_t scaled = (uint64_t)llround(watts * SHORT_SCALE), fraction = scaled % SHORT_SCALE;
 
-        while (text[n - 1] == '0' && text[n - 2] != '.')
-                n--;
-        (void)buf_append(out, text, (size_t)n);
+        for (int i = 0; i < SHORT_DIGITS; i++, fraction /= 10)
+                *--p = (char)('0' + fraction % 10);
+        *--p = '.';
+        scaled /= SHORT_SCALE;
+        do {
+                *--p = (char)('0' + scaled % 10);
+                scaled /= 10;
+        } while (scaled > 0);
+
+        end = text + sizeof(text);
+        while (end[-1] == '0' && end[-2] != '.')
+                end--;
+        (void)buf_append(out, p, (size_t)(end - p));
 }
 
 static void write_watts(struct buf *out, double watts, enum reply_precision precision)
@@ -99,11 +107,12 @@ static void write_in_domain(struct buf *out, const struct model *model, const st
                 (void)buf_puts(out, "null");
                 return;
         }
-        for (size_t r = 0; r < rows->n; r++)
-                (void)buf_printf(out, "%s%s", r > 0 ? ", " : "[",
-                                 model_in_domain(model, rows->index, rows->rows + r * rows->stride)
-                                         ? "true"
-                                         : "false");
+        for (size_t r = 0; r < rows->n; r++) {
+                (void)buf_puts(out, r > 0 ? ", " : "[");
+                (void)buf_puts(out, model_in_domain(model, rows->index, rows->rows + r * rows->stride)
+                                            ? "true"
+                                            : "false");
+        }
         (void)buf_puts(out, "]");
 }
 

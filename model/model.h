@@ -42,13 +42,16 @@ struct model_archive {
 };
 /* Unpack a zip in memory. Entries with '/', '..', links, special files, duplicates or an empty name are
  * refused (-EBADMSG), as is anything over the limits (-E2BIG) or truncated. One plain directory that all
- * entries share, as `zip -r` makes it, is not part of their names. archive.c (libarchive). */
+ * entries share, as `zip -r` makes it, is not part of their names. zip.c (libarchive). */
 int model_archive_unpack(const void *zip, size_t size, struct model_archive **ret, struct err *e);
 /* The same structure from a directory of plain files (a store's id directory); wattloop.json is left out. */
 int model_archive_read_dir(const char *path, struct model_archive **ret, struct err *e);
 /* Only the entries of these names (NULL-terminated), of a zip on the disk; the others are not even read. */
 int model_archive_read_some(const char *path, const char *const *names, struct model_archive **ret,
                             struct err *e);
+/* Load libarchive, as the first zip otherwise does: for who enters a sandbox first. -ELIBACC: it is not
+ * there. */
+int model_archive_ready(struct err *e);
 void model_archive_free(struct model_archive *archive);
 CLEANUP_DEFINE(struct model_archive *, model_archive_free);
 const struct model_entry *model_archive_find(const struct model_archive *archive, const char *name);

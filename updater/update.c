@@ -181,6 +181,9 @@ static int examine_model(struct update *u, struct err *e)
         size_t n = 0;
         int r;
 
+        r = model_archive_ready(e); /* the sandbox runs no code that was not loaded before */
+        if (r < 0)
+                return r;
         memcpy(order.roots, u->run->keyring.roots, sizeof(order.roots));
         if (is_whole(u, u->before.current)) {
                 memcpy(order.current_id, u->before.current, sizeof(order.current_id));

@@ -5,6 +5,7 @@
  * models are made here, see models.h. The baseline of a socket figure is the same bytes through an echo on a
  * socket pair: its ratio is what answering costs on top. Writes results as JSON to argv[1]. */
 #include <signal.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -163,6 +164,8 @@ static void program_path(char ret[512], const char *name)
 static void start_daemon(void)
 {
         char program[512], sock[128], store[128], config[128];
+        char *argv[] = { program,         "serve", "--log-level",  "error", "--config", config,
+                         "--socket-path", sock,    "--store-path", store,   NULL };
 
         program_path(program, "bin/wattloop-estimator");
         (void)snprintf(sock, sizeof(sock), "%s/sock", dir);
@@ -170,12 +173,9 @@ static void start_daemon(void)
         (void)snprintf(config, sizeof(config), "%s/empty.yaml", dir);
         if (file_write_atomic(config, "", 0, 0644, NULL) < 0)
                 fail("cannot write a configuration");
-        daemon_pid = fork();
-        if (daemon_pid == 0) {
-                (void)execl(program, program, "serve", "--log-level", "error", "--config", config,
-                            "--socket-path", sock, "--store-path", store, (char *)NULL);
-                _exit(1);
-        }
+        /* Not by fork(), whose time is for copying this process. */
+        if (posix_spawn(&daemon_pid, program, NULL, NULL, argv, environ) != 0)
+                fail("cannot start the estimator");
 }
 
 static int dial(void)
