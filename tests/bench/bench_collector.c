@@ -4,10 +4,11 @@
  * measured from outside, as it runs on a node; its CPU time is the scheduler's (schedstat). Needs root.
  * Writes results as JSON to argv[1].
  *
- *   switch_slowdown_pct             median over pairs: CPU time of two processes on one CPU that pass a byte
- * to switch_slowdown_pct_empty       and fro, with, against the mean of before and after without
+ *   switch_slowdown_pct             median over pairs: CPU time of two threads on one CPU that pass a byte to
+ *   switch_slowdown_pct_empty       and fro, with, against the mean of before and after without
  *   switch_slowdown_pct_baseline
- *   …_perf                          the same of `perf bench sched pipe`, where it is installed
+ *   …_perf                          the same of `perf bench sched pipe -T`, where perf is installed
+ *   …_perf_processes                and without -T
  *   sample_cpu_ms_N                 CPU time per sample, N processes more than the machine has anyway
  *   tick_cpu_ms_N                   and with the database and /metrics
  *   …_1000_cgroups                  the processes are in 1,000 containers
@@ -21,6 +22,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -294,37 +296,49 @@ static double spent_ns(void)
         return us * 1000;
 }
 
-/* Each trip is two switches, both on the CPU that we are pinned to. */
+struct echo {
+        int from, to;
+};
+
+static void *run_echo(void *arg)
+{
+        const struct echo *e = arg;
+        char byte;
+
+        while (read(e->from, &byte, 1) == 1 && write(e->to, &byte, 1) == 1)
+                ;
+        return NULL;
+}
+
+/* Each trip is two switches, both on the CPU that we are pinned to, between threads: no other switch is as
+ * cheap, so what one costs on top shows most. */
 static double pipe_ns(void)
 {
         int to[2], fro[2];
+        struct echo e;
+        pthread_t other;
         double before;
         char byte = 0;
-        pid_t pid;
 
         if (pipe(to) < 0 || pipe(fro) < 0)
                 fail("no pipe");
+        e = (struct echo){ to[0], fro[1] };
         before = spent_ns();
-        pid = fork();
-        if (pid == 0) {
-                (void)close(to[1]);
-                while (read(to[0], &byte, 1) == 1 && write(fro[1], &byte, 1) == 1)
-                        ;
-                _exit(0);
-        }
+        if (pthread_create(&other, NULL, run_echo, &e) != 0)
+                fail("no thread");
         for (int i = 0; i < PIPE_TRIPS; i++)
                 if (write(to[1], &byte, 1) != 1 || read(fro[0], &byte, 1) != 1)
                         fail("the pipe broke");
-        for (int i = 0; i < 2; i++) {
-                (void)close(to[i]);
-                (void)close(fro[i]);
-        }
-        (void)waitpid(pid, NULL, 0);
+        (void)close(to[1]);
+        (void)pthread_join(other, NULL);
+        (void)close(to[0]);
+        (void)close(fro[0]);
+        (void)close(fro[1]);
         return (spent_ns() - before) / PIPE_TRIPS;
 }
 
 /* The same by others; 0: there is no perf. */
-static double perf_ns(void)
+static double perf_ns(const char *threaded)
 {
         double before = spent_ns();
         int status;
@@ -335,12 +349,23 @@ static double perf_ns(void)
 
                 (void)dup2(fd, STDOUT_FILENO);
                 (void)dup2(fd, STDERR_FILENO);
-                (void)execlp("perf", "perf", "bench", "sched", "pipe", "-l", PERF_TRIPS, (char *)NULL);
+                (void)execlp("perf", "perf", "bench", "sched", "pipe", "-l", PERF_TRIPS, threaded,
+                             (char *)NULL);
                 _exit(127);
         }
         if (waitpid(pid, &status, 0) != pid || status != 0)
                 return 0;
         return (spent_ns() - before) / strtod(PERF_TRIPS, NULL);
+}
+
+static double perf_threads_ns(void)
+{
+        return perf_ns("-T");
+}
+
+static double perf_processes_ns(void)
+{
+        return perf_ns(NULL);
 }
 
 static pid_t running;
@@ -397,7 +422,7 @@ static const struct {
 static const struct {
         const char *suffix;
         double (*ns)(void);
-} pipes[] = { { "", pipe_ns }, { "_perf", perf_ns } };
+} pipes[] = { { "", pipe_ns }, { "_perf", perf_threads_ns }, { "_perf_processes", perf_processes_ns } };
 
 static void measure_pipes(double ret[ARRAY_SIZE(pipes)])
 {
