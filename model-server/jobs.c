@@ -12,6 +12,7 @@
 
 #define THREADS_MAX 64
 #define BAR         30
+#define LINE_NS     ((int64_t)60 * (int64_t)NS_PER_S) /* between lines where there is no terminal */
 
 struct jobs {
         pthread_mutex_t lock; /* of what follows */
@@ -24,7 +25,7 @@ struct jobs {
         const double *cost;
         int (*fn)(void *arg, size_t i, struct err *e);
         void *arg;
-        int64_t start_ns;
+        int64_t start_ns, line_ns;
         bool terminal;
 };
 
@@ -33,15 +34,24 @@ static double cost_of(const struct jobs *j, size_t i)
         return j->cost ? j->cost[i] : 1;
 }
 
-static void draw(const struct jobs *j)
+/* A bar on a terminal; elsewhere a line now and then. */
+static void show_progress(struct jobs *j)
 {
         static const char full[] = "##############################";
         double share = j->total > 0 ? j->done / j->total : 1;
-        double seconds = (double)((int64_t)clock_monotonic_ns() - j->start_ns) / NS_PER_S;
+        int64_t now = (int64_t)clock_monotonic_ns();
+        double seconds = (double)(now - j->start_ns) / NS_PER_S;
+        double left = share > 0 ? seconds * (1 - share) / share : 0;
         int filled = (int)(share * BAR);
 
-        (void)fprintf(stderr, "\r%s [%.*s%*s] %3.0f %%, %.0f s left \033[K", j->what, filled, full,
-                      BAR - filled, "", 100 * share, share > 0 ? seconds * (1 - share) / share : 0);
+        if (j->terminal)
+                (void)fprintf(stderr, "\r%s [%.*s%*s] %3.0f %%, %.0f s left \033[K", j->what, filled, full,
+                              BAR - filled, "", 100 * share, left);
+        else if (now - j->line_ns >= LINE_NS) {
+                j->line_ns = now;
+                (void)fprintf(stderr, "%s: %.0f %% after %.0f s, %.0f s left\n", j->what, 100 * share,
+                              seconds, left);
+        }
 }
 
 static bool take(struct jobs *j, size_t *ret)
@@ -71,8 +81,7 @@ static void *work(void *arg)
                         j->err = e;
                 }
                 j->done += cost_of(j, i);
-                if (j->terminal)
-                        draw(j);
+                show_progress(j);
                 (void)pthread_mutex_unlock(&j->lock);
         }
         return NULL;
@@ -92,6 +101,7 @@ int jobs_run(const char *what, size_t n, const double *cost, int threads,
         pthread_t others[THREADS_MAX];
         int started = 0;
 
+        j.line_ns = j.start_ns;
         if (threads <= 0)
                 threads = (int)sysconf(_SC_NPROCESSORS_ONLN);
         if (threads > THREADS_MAX)
