@@ -127,9 +127,10 @@ static int open_store(struct collector *c, struct store *corrupt, struct err *e)
         return 0;
 }
 
-/* A file that became corrupt under our hands: go on with a new one, in a new epoch. While none can be made,
- * this is tried again at every tick, and the intervals go to /metrics only. */
-static void replace_store(struct collector *c)
+/* A file that became corrupt under our hands: go on with a new one, in a new epoch. While none can be made, or
+ * the disk has been full since the start, this is tried again at every tick, and the intervals go to /metrics
+ * only. */
+static void reopen_store(struct collector *c)
 {
         int64_t now_ms = c->window->end_ms;
         struct err e = { 0 };
@@ -140,7 +141,7 @@ static void replace_store(struct collector *c)
                 window_start(c->window, now_ms);
                 return;
         }
-        warn_limited(&c->reopen_warning, "nothing is stored until the database can be replaced", &e);
+        warn_limited(&c->reopen_warning, "nothing is stored until the database can be opened", &e);
         window_stored(c->window);
 }
 
@@ -152,7 +153,7 @@ static void store_interval(struct collector *c)
         if (c->store)
                 r = store_append(c->store, c->window, clock_wall_ms(), &e);
         else if (*c->options->store_path)
-                r = err_set(&e, -EBADMSG, "the database was corrupt");
+                r = -EBADMSG;
         if (r == 0) {
                 window_stored(c->window);
                 return;
@@ -161,7 +162,7 @@ static void store_interval(struct collector *c)
         if (c->store)
                 warn_limited(&c->store_warning, "interval not stored, it will go into the next", &e);
         if (r == -EBADMSG)
-                replace_store(c);
+                reopen_store(c);
 }
 
 /* Called when somebody asks, at most once a tick. */
@@ -369,6 +370,10 @@ static int set_up(struct collector *c, struct err *e)
         c->stats.feature_source = sampler_feature_source(c->sampler);
         if (*c->options->store_path)
                 r = open_store(c, NULL, e);
+        if (r == -ENOSPC) { /* no worse than a disk that fills later */
+                warn_limited(&c->reopen_warning, "nothing is stored until the database can be opened", e);
+                r = 0;
+        }
         if (r == 0 && read_sample(c, &base) < 0)
                 r = err_set(e, -EIO, "the first sample could not be taken");
         if (r < 0)

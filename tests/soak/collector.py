@@ -138,11 +138,11 @@ def join(process):
     return json.loads(os.read(out, 4096) or b"null")
 
 
-def start(directory, database, log):
+def start(directory, database, log, *options):
     program = pathlib.Path(os.environ.get("B", "build")) / "bin/wattloop-collector"
     return subprocess.Popen([program, "run", "--config", directory / "empty.yaml", "--sampling-interval", "100ms",
                              "--sysfs-root", directory / "sys", "--power-sources", "rapl", "--store-path", database,
-                             "--metrics-listen", "127.0.0.1:0"], stderr=open(log, "ab"))
+                             "--metrics-listen", "127.0.0.1:0", *options], stderr=open(log, "ab"))
 
 
 def kib(pid, key):
@@ -171,7 +171,7 @@ def torment(directory, small, rng, seconds):
                 victim.kill()
                 victim.wait()
                 counts["kills"] += 1
-            victim = start(directory, small / "samples.db", directory / "small.log")
+            victim = start(directory, small / "samples.db", directory / "small.log", "--store-retention-size", "2MiB")
             kill_at = now + rng.uniform(0.5, 2) * KILL_EVERY_S
         if now >= fill_at:
             try:
@@ -240,7 +240,7 @@ def main():
     (directory / "empty.yaml").touch()
     parent, inside_ns = make_parent()
     if os.geteuid() != 0 or not parent or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", small], check=False).returncode:
+            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small], check=False).returncode:
         shutil.rmtree(directory)
         print("skip - the soak needs root, a cgroup with an account of CPU time, and mount\n0 passed, 0 failed, 1 skipped")
         return 0

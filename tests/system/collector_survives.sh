@@ -118,6 +118,20 @@ if [ "$(id -u)" = 0 ] && mount -t tmpfs -o size=2m tmpfs "$dir/small" 2>/dev/nul
         check "nothing is missing in between" test "$(query 'SELECT count(*) FROM interval a JOIN interval b
                 ON b.interval_id = a.interval_id + 1 WHERE b.start_ms <> a.end_ms')" = 0
         check "the file is sound after the full disk" test "$(query 'PRAGMA integrity_check')" = ok
+
+        for what in "with its file" "without one"; do
+                [ "$what" = "with its file" ] || rm -f "$db"*
+                dd if=/dev/zero of="$dir/small/fill" bs=1k status=none 2>/dev/null
+                port=$(free_port)
+                start "$dir/full.log" "$collector" run "${base[@]}" --store-path "$db" --metrics-listen "127.0.0.1:$port"
+                pid=$STARTED_PID
+                check "it starts on a full disk, $what" wait_for 20 sh -c \
+                        "curl -s http://127.0.0.1:$port/metrics | grep -q '^wattloop_collector_store_errors_total [1-9]'"
+                rm -f "$dir/small/fill"
+                check "and records when there is room, $what" wait_for 20 sh -c \
+                        "sqlite3 -readonly '$db' 'SELECT count(*) > 2 FROM interval' | grep -qx 1"
+                stop "$pid"
+        done
         umount "$dir/small"
 else
         skip "a full disk is counted" "needs root and mount"
