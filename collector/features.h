@@ -25,7 +25,9 @@ struct cgroup_usage {
 /* One process's activity since the last read, which is in its cgroup's row, too. */
 struct process_usage {
         uint32_t tgid;
-        uint64_t start; /* ns since boot */
+        uint64_t start;         /* ns since boot */
+        uint64_t cgroup_id, vm; /* as in struct cgroup_usage; the virtual machine's id, 0: none */
+        bool kernel;
         uint64_t delta[FEATURE_N];
 };
 
@@ -42,7 +44,7 @@ struct usage_set {
 };
 #define USAGE_PROCESSES_MAX 65536 /* told apart; those over it are in their cgroups' rows only */
 /* The row of a process; NULL when there is none to be had, or processes are not asked for. */
-struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, uint64_t start);
+struct process_usage *usage_set_process(struct usage_set *set, const struct process_usage *who);
 #define USAGE_VM (UINT64_C(1) << 62)
 static inline bool usage_is_vm(uint64_t id)
 {

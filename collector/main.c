@@ -107,6 +107,7 @@ static int open_store(struct collector *c, struct store *corrupt, struct err *e)
                 .now_ms = clock_wall_ms(),
                 .retention_age_ms = c->options->retention_age_ms,
                 .retention_size = c->options->retention_size,
+                .processes = c->options->store_processes,
                 .corrupt = corrupt,
         };
         struct store_opening opening;
@@ -127,9 +128,9 @@ static int open_store(struct collector *c, struct store *corrupt, struct err *e)
         return 0;
 }
 
-/* A file that became corrupt under our hands: go on with a new one, in a new epoch. While none can be made, or
- * the disk has been full since the start, this is tried again at every tick, and the intervals go to /metrics
- * only. */
+/* A file that became corrupt under our hands: go on with a new one, in a new epoch. While none can be made,
+ * or the disk has been full since the start, this is tried again at every tick, and the intervals go to
+ * /metrics only. */
 static void reopen_store(struct collector *c)
 {
         int64_t now_ms = c->window->end_ms;
@@ -326,6 +327,7 @@ static int open_window(struct collector *c, struct err *e)
         c->window->idle_rule = (enum idle_rule)c->options->idle_rule;
         c->window->idle_window_ns = (uint64_t)c->options->idle_window_ms * NS_PER_MS;
         c->window->shown_max = (size_t)c->options->metrics_containers;
+        c->window->processes_max = (size_t)c->options->metrics_processes;
         return open_attribution(c, e);
 }
 

@@ -52,6 +52,12 @@ const struct entity *metrics_next(const struct window *w, enum entity_kind kind,
         return NULL;
 }
 
+const char *metrics_pid(const struct entity *entity, char ret[METRICS_PID_MAX])
+{
+        (void)snprintf(ret, METRICS_PID_MAX, "%.*s", (int)strcspn(entity->key, "-"), entity->key);
+        return ret;
+}
+
 const struct entity_names *metrics_names(const struct entity *entity)
 {
         static const struct entity_names unknown,

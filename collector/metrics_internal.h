@@ -21,5 +21,8 @@ bool metrics_first_of_its_labels(const struct window *window, size_t sensor);
 /* Entities of a kind with a series of their own, one after the other, then the one that stands for all
  * containers without; NULL at the end. *i begins at 0. */
 const struct entity *metrics_next(const struct window *window, enum entity_kind kind, size_t *i);
+/* The pid of a process, in decimal, as it is in the key. Returns ret. */
+#define METRICS_PID_MAX 12
+const char *metrics_pid(const struct entity *entity, char ret[METRICS_PID_MAX]);
 /* Kepler's labels of a container; what is in no container has Kepler's names for that. */
 const struct entity_names *metrics_names(const struct entity *entity);

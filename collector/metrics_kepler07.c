@@ -66,7 +66,7 @@ static void write_node_other(struct buf *out, const struct window *w, const stru
         node_sample(out, name, machine, "socket0", metrics_source(package), w->other_uj, w->other_idle_uj);
 }
 
-/* ---- containers and virtual machines ---- */
+/* ---- containers, virtual machines, processes ---- */
 
 static void entity_sample(struct buf *out, const char *name, const struct entity *entity, const char *mode,
                           const char *source, double value)
@@ -82,8 +82,17 @@ static void entity_sample(struct buf *out, const char *name, const struct entity
         const struct prom_label vm[] = {
                 { "mode", mode }, { "source", source }, { "vm_id", entity->key }, { NULL, NULL }
         };
+        char pid[METRICS_PID_MAX];
+        const struct prom_label process[] = { { "command", entity->name },
+                                              { "container_id", entity->container },
+                                              { "mode", mode },
+                                              { "pid", metrics_pid(entity, pid) },
+                                              { "source", source },
+                                              { "vm_id", entity->vm },
+                                              { NULL, NULL } };
+        const struct prom_label *const labels[ENTITY_KINDS] = { container, vm, process };
 
-        prom_sample(out, name, entity->kind == ENTITY_VM ? vm : container, value);
+        prom_sample(out, name, labels[entity->kind], value);
 }
 
 static void write_usage(struct buf *out, const struct window *w, enum entity_kind kind)
@@ -139,14 +148,18 @@ static void write_other(struct buf *out, const struct window *w, enum entity_kin
                               JOULES(entity->other_uj));
 }
 
-/* Kepler's sum of a container: package, dram and other. */
-static void write_joules(struct buf *out, const struct window *w)
+/* Kepler's sum of a container or process: package, dram and other. */
+static void write_joules(struct buf *out, const struct window *w, enum entity_kind kind)
 {
-        static const char name[] = "kepler_container_joules_total";
         const struct entity *entity;
+        char name[METRIC_NAME_MAX];
+        size_t first = 0;
 
+        if (!metrics_next(w, kind, &first))
+                return;
+        (void)snprintf(name, sizeof(name), "kepler_%s_joules_total", entity_kind_names[kind]);
         prom_family(out, name, "counter", "Aggregated value in joules");
-        for (size_t i = 0; (entity = metrics_next(w, ENTITY_CONTAINER, &i));) {
+        for (size_t i = 0; (entity = metrics_next(w, kind, &i));) {
                 const double *uj = entity->energy_total_uj;
 
                 entity_sample(out, name, entity, "dynamic", "",
@@ -195,10 +208,11 @@ void metrics_kepler07(const struct window *w, const struct machine *machine, str
         write_info(out, w, machine);
         write_node(out, w, machine);
         write_node_other(out, w, machine);
-        for (int kind = ENTITY_CONTAINER; kind <= ENTITY_VM; kind++) {
+        for (int kind = ENTITY_CONTAINER; kind < ENTITY_KINDS; kind++) {
                 write_usage(out, w, (enum entity_kind)kind);
                 write_energy(out, w, (enum entity_kind)kind);
                 write_other(out, w, (enum entity_kind)kind);
         }
-        write_joules(out, w);
+        write_joules(out, w, ENTITY_CONTAINER);
+        write_joules(out, w, ENTITY_PROCESS);
 }

@@ -166,7 +166,7 @@ static void write_platform(struct buf *out, const struct window *w, const struct
         }
 }
 
-/* ---- containers, virtual machines, pods ---- */
+/* ---- containers, virtual machines, processes, pods ---- */
 
 static bool is_zone(enum split_component c)
 {
@@ -202,11 +202,35 @@ static void vm_sample(struct buf *out, const char *name, const struct entity *en
         prom_sample(out, name, labels, value);
 }
 
+/* The command stands for the path of the program, which is not read. */
+static void process_sample(struct buf *out, const char *name, const struct entity *entity, const char *zone,
+                           const char *node, double value)
+{
+        bool contained = strcmp(entity->container, ENTITY_SYSTEM) && strcmp(entity->container, ENTITY_KERNEL);
+        const char *type = *entity->vm ? "vm" : contained ? "container" : "regular";
+        char pid[METRICS_PID_MAX];
+        const struct prom_label labels[] = { { "comm", entity->name },
+                                             { "container_id", contained ? entity->container : "" },
+                                             { "exe", entity->name },
+                                             { "node_name", node },
+                                             { "pid", metrics_pid(entity, pid) },
+                                             { "state", STATE },
+                                             { "type", type },
+                                             { "vm_id", entity->vm },
+                                             { "zone", zone },
+                                             { NULL, NULL } };
+
+        prom_sample(out, name, labels, value);
+}
+
 /* The energy and the power family of a kind. */
 static void write_entities(struct buf *out, const struct window *w, const struct machine *machine,
                            enum entity_kind kind, bool power)
 {
         char name[METRIC_NAME_MAX], help[96];
+        static void (*const samples[ENTITY_KINDS])(
+                struct buf * out, const char *name, const struct entity *entity, const char *zone,
+                const char *node, double value) = { container_sample, vm_sample, process_sample };
         const char *word = entity_kind_names[kind];
         const struct entity *entity;
         size_t first = 0;
@@ -222,9 +246,9 @@ static void write_entities(struct buf *out, const struct window *w, const struct
                     (power && w->split[c].source < 0))
                         continue;
                 for (size_t i = 0; (entity = metrics_next(w, kind, &i));)
-                        (kind == ENTITY_VM ? vm_sample : container_sample)(
-                                out, name, entity, split_names[c], machine->node_name,
-                                power ? watts(entity->energy_uj[c], w) : JOULES(entity->energy_total_uj[c]));
+                        samples[kind](out, name, entity, split_names[c], machine->node_name,
+                                      power ? watts(entity->energy_uj[c], w)
+                                            : JOULES(entity->energy_total_uj[c]));
         }
 }
 
@@ -288,8 +312,8 @@ void metrics_kepler10(const struct window *w, const struct machine *machine,
         write_usage_ratio(out, w, machine);
         write_platform(out, w, machine);
         for (int power = 0; power <= 1; power++) {
-                write_entities(out, w, machine, ENTITY_CONTAINER, power);
-                write_entities(out, w, machine, ENTITY_VM, power);
+                for (int kind = ENTITY_CONTAINER; kind < ENTITY_KINDS; kind++)
+                        write_entities(out, w, machine, (enum entity_kind)kind, power);
                 write_pods(out, w, machine, power);
         }
 }

@@ -79,6 +79,8 @@ const struct option options_table[] = {
         { "metrics.containers", OPTION_INT, FIELD(metrics_containers), "2000", 0, 16384, NULL,
           "containers and virtual machines with series of their own, the others are summed up as "
           "other_containers; 0: all" },
+        { "metrics.processes", OPTION_INT, FIELD(metrics_processes), "0", 0, 16384, NULL,
+          "Processes with series of their own, those that came first; 0: none." },
         { "power.idle", OPTION_ENUM, FIELD(idle_rule), "minimum", 0, 0, idle_rules,
           "what counts as idle: the lowest power within the window, or the intercept of power over CPU "
           "time" },

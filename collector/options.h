@@ -25,6 +25,7 @@ struct options {
         int estimate_energy_source; /* index into options_energy_sources */
         char *store_path;           /* "" off */
         bool store_processes;
+        long long metrics_processes;
         long long retention_age_ms;
         long long retention_size;     /* bytes */
         char *metrics_listen;         /* "" off */

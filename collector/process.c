@@ -49,8 +49,8 @@ static void charge(struct usage_set *set, uint64_t cgroup_id, bool kernel, const
         }
 }
 
-/* The same for its own row, where processes are recorded. */
-static void charge_process(struct usage_set *set, uint32_t tgid, uint64_t start, const uint64_t *total,
+/* The same for its own row, where rows of processes are wanted. */
+static void charge_process(struct usage_set *set, const struct process_usage *who, const uint64_t *total,
                            const uint64_t *last)
 {
         struct process_usage *row = NULL;
@@ -62,7 +62,7 @@ static void charge_process(struct usage_set *set, uint32_t tgid, uint64_t start,
                 if (want <= have)
                         continue;
                 if (!row)
-                        row = usage_set_process(set, tgid, start);
+                        row = usage_set_process(set, who);
                 if (row)
                         row->delta[i] += want - have;
         }
@@ -143,21 +143,25 @@ struct process *process_table_get(struct process_table *table, uint32_t tgid, ui
 void process_table_end(struct process_table *table, const struct process_end *end, struct usage_set *set)
 {
         struct process *p = process_table_find(table, end->tgid, end->start);
+        struct process_usage who = {
+                .tgid = end->tgid, .start = end->start, .cgroup_id = end->cgroup_id, .kernel = end->kernel
+        };
 
         if (p) {
-                bool own = end->placed || !p->placed;
-
+                if (!end->placed && p->placed)
+                        who.cgroup_id = p->cgroup_id;
+                who.vm = p->vm;
                 process_table_lead(p, end->leader);
                 if (set)
-                        charge(set, own ? end->cgroup_id : p->cgroup_id, end->kernel, end->total, p->last);
+                        charge(set, who.cgroup_id, end->kernel, end->total, p->last);
                 if (set)
-                        charge_process(set, end->tgid, end->start, end->total, p->last);
+                        charge_process(set, &who, end->total, p->last);
                 if (set && p->vm)
                         charge(set, p->vm, false, end->total, p->last);
                 remove_at(table, (uint32_t)(p - table->processes));
         } else if (set && end->start > table->base_ns) {
                 charge(set, end->cgroup_id, end->kernel, end->total, NULL);
-                charge_process(set, end->tgid, end->start, end->total, NULL);
+                charge_process(set, &who, end->total, NULL);
         }
 }
 
@@ -233,6 +237,11 @@ static void fold_one(struct process_table *table, struct process *p, uint64_t bo
 {
         /* Met for the first time it was born since the last pass, unless that could not take all. */
         bool old = !set || (table->incomplete && p->start <= table->base_ns && !p->charged);
+        const struct process_usage who = { .tgid = p->tgid,
+                                           .start = p->start,
+                                           .cgroup_id = p->cgroup_id,
+                                           .vm = p->vm,
+                                           .kernel = p->kernel };
 
         p->charged = true;
         p->missing_ns = 0;
@@ -240,7 +249,7 @@ static void fold_one(struct process_table *table, struct process *p, uint64_t bo
         if (!old)
                 charge(set, p->cgroup_id, p->kernel, p->now, p->last);
         if (!old)
-                charge_process(set, p->tgid, p->start, p->now, p->last);
+                charge_process(set, &who, p->now, p->last);
         if (!old && p->vm)
                 charge(set, p->vm, false, p->now, p->last);
         for (int i = 0; i < FEATURE_N; i++)

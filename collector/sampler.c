@@ -154,7 +154,8 @@ int sampler_open(const struct options *o, struct sampler **ret, struct err *e)
         r = cgroup_table_new(o->procfs_root, features_sysfs_root(o), &s->cgroups, e);
         if (r < 0)
                 return r;
-        s->usage.by_process = o->store_processes && *o->store_path;
+        s->usage.by_process =
+                (o->store_processes && *o->store_path) || (o->metrics_processes && *o->metrics_listen);
         s->procfs_root = o->procfs_root;
         power_open((const char *const *)o->power_sources.items, o->power_sources.n, &options, &s->power);
         tell_power(&s->power);

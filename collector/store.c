@@ -122,8 +122,8 @@ static int add_all_usage(struct store *s, int64_t interval_id, struct window *w,
         for (size_t i = 0; r == 0 && i < w->n; i++) {
                 struct entity *entity = w->entities[i];
 
-                if (entity->kind == ENTITY_PROCESS && entity->idle_ns >= w->pending_ns)
-                        continue; /* it did nothing: no row */
+                if (entity->kind == ENTITY_PROCESS && (!s->processes || entity->idle_ns >= w->pending_ns))
+                        continue; /* not wanted, or it did nothing */
                 r = find_entity_id(s, entity_kind_names[entity->kind], entity, &entity->store_id, e);
                 if (r == 0)
                         r = add_usage(s, interval_id, entity->store_id, entity->total, w->measured, e);

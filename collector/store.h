@@ -26,6 +26,7 @@ struct store_options {
         int64_t now_ms;                    /* wall clock */
         int64_t retention_age_ms;
         int64_t retention_size; /* bytes */
+        bool processes;         /* they have rows, too */
         struct store *corrupt; /* NULL, or this file's store, which cannot be used any more: it is closed, and
                                   the file moved aside under its lock, whatever a look at it would say */
 };

@@ -37,6 +37,7 @@ struct store {
         const char *definition; /* borrowed: one of definition_names[] */
         char counters[COUNTERS_TEXT_MAX];
         int64_t retention_age_ms, retention_size;
+        bool processes; /* have rows */
         int64_t epoch_id;
         int64_t first_id; /* the epoch's intervals are from here on */
         int64_t next_prune_ms;

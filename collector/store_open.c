@@ -361,6 +361,7 @@ static int try_open(const struct store_options *o, const struct machine *machine
         (void)snprintf(s->counters, sizeof(s->counters), "%s", o->counters ? o->counters : "");
         s->retention_age_ms = o->retention_age_ms;
         s->retention_size = o->retention_size;
+        s->processes = o->processes;
         r = db_open(s->path, DB_OWNER, &migrations, BUSY_MS, &s->db, NULL, e);
         if (r == 0) /* after a reader has held checkpoints up, the -wal file shrinks again */
                 r = db_exec(s->db, "PRAGMA journal_size_limit = " WAL_SIZE, e);

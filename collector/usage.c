@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define ROWS_MIN 32
 
@@ -54,7 +55,7 @@ struct cgroup_usage *usage_set_row(struct usage_set *set, uint64_t cgroup_id, bo
 }
 
 /* A process may have several rows in a read: they are summed up by whoever takes them. */
-struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, uint64_t start)
+struct process_usage *usage_set_process(struct usage_set *set, const struct process_usage *who)
 {
         struct process_usage *row;
 
@@ -70,7 +71,8 @@ struct process_usage *usage_set_process(struct usage_set *set, uint32_t tgid, ui
                 set->cap_processes = cap;
         }
         row = &set->processes[set->n_processes++];
-        *row = (struct process_usage){ .tgid = tgid, .start = start };
+        *row = *who;
+        memset(row->delta, 0, sizeof(row->delta));
         return row;
 }
 

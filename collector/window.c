@@ -56,7 +56,7 @@ void window_reset(struct window *w)
 {
         for (size_t i = 0; i < w->n; i++)
                 entity_free(w->entities[i]);
-        w->n = w->n_shown = 0;
+        w->n = w->n_shown = w->n_processes = 0;
         w->n_sensors = 0;
         w->n_bands = 0;
         for (int c = 0; c < SPLIT_N; c++)
@@ -137,9 +137,13 @@ static int add_entity(struct window *w, enum entity_kind kind, const char *key, 
         (void)snprintf(entity->key, sizeof(entity->key), "%s", key); /* a key is at most 64 characters */
         (void)snprintf(entity->cgroup, sizeof(entity->cgroup), "%s", cgroup);
         (void)cgroup_path_pod(cgroup, entity->pod_id); /* "" when it is in none */
-        entity->shown = kind != ENTITY_PROCESS &&
-                        (is_reserved(kind, key) || !w->shown_max || w->n_shown < w->shown_max);
-        w->n_shown += entity->shown && !is_reserved(kind, key);
+        if (kind == ENTITY_PROCESS) {
+                entity->shown = w->n_processes < w->processes_max;
+                w->n_processes += entity->shown;
+        } else {
+                entity->shown = is_reserved(kind, key) || !w->shown_max || w->n_shown < w->shown_max;
+                w->n_shown += entity->shown && !is_reserved(kind, key);
+        }
         memmove(&w->entities[i + 1], &w->entities[i], (w->n - i) * sizeof(w->entities[0]));
         w->entities[i] = entity;
         w->n++;
@@ -241,7 +245,22 @@ static void fold_usage(struct window *w, const struct sample *sample, const stru
         w->counters_running = *w->counters ? sample->counters_running : (double)NAN;
 }
 
-/* Processes are recorded beside the cgroups that they are in, where that is asked for. */
+/* What a process is a part of. */
+static void place_process(struct entity *entity, const struct process_usage *row,
+                          const struct window_lookup *lookup)
+{
+        const struct cgroup_info *info =
+                row->kernel ? NULL : lookup->cgroup(lookup->cgroup_context, row->cgroup_id);
+        const struct vm *vm = row->vm && lookup->vm ? lookup->vm(lookup->cgroup_context, row->vm) : NULL;
+        const char *key = row->kernel ? ENTITY_KERNEL : ENTITY_SYSTEM;
+
+        if (info && *info->container)
+                key = info->container;
+        (void)snprintf(entity->container, sizeof(entity->container), "%s", key);
+        (void)snprintf(entity->vm, sizeof(entity->vm), "%s", vm ? vm->key : "");
+}
+
+/* Processes have rows beside those of the cgroups that they are in, where that is asked for. */
 static void fold_processes(struct window *w, const struct sample *sample, const struct window_lookup *lookup)
 {
         for (size_t i = 0; i < sample->usage->n_processes; i++) {
@@ -257,6 +276,8 @@ static void fold_processes(struct window *w, const struct sample *sample, const 
                 if (r > 0 && lookup->restore_entity)
                         (void)lookup->restore_entity(lookup->restore_context, ENTITY_PROCESS, key,
                                                      entity->total);
+                if (r > 0)
+                        place_process(entity, row, lookup);
                 if (r > 0 && lookup->command)
                         lookup->command(lookup->cgroup_context, row->tgid, entity->name);
                 for (int f = 0; f < FEATURE_N; f++) {
@@ -476,7 +497,7 @@ void window_stored(struct window *w)
                         w->entities[kept++] = entity;
                         continue;
                 }
-                w->n_shown -= entity->shown;
+                *(entity->kind == ENTITY_PROCESS ? &w->n_processes : &w->n_shown) -= entity->shown;
                 entity_free(entity);
         }
         w->n = kept;

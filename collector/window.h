@@ -48,8 +48,9 @@ struct entity {
         char cgroup[CGROUP_PATH_MAX]; /* path when it was first seen */
         char pod_id[POD_ID_MAX];      /* from it; "" in no pod */
         char name[ENTITY_KEY_MAX];    /* of a virtual machine; the command of a process */
-        const char *hypervisor;       /* virtual machines only */
-        bool shown;                   /* has series of its own in /metrics */
+        char container[ENTITY_KEY_MAX], vm[ENTITY_KEY_MAX]; /* keys of what a process was in at first */
+        const char *hypervisor;                             /* virtual machines only */
+        bool shown;                                         /* has series of its own in /metrics */
         uint64_t total[FEATURE_N];
         uint64_t delta[FEATURE_N];       /* in the last sample */
         double energy_uj[SPLIT_N];       /* dynamic energy of the last sample */
@@ -129,6 +130,7 @@ struct window {
         uint64_t idle_window_ns;  /* set by the owner after window_new(), which gives the defaults */
         enum idle_rule idle_rule;
         size_t shown_max;                      /* entities with series of their own; 0: all */
+        size_t processes_max, n_processes;     /* processes with series of their own: at most, and now */
         const struct attribution_model *model; /* borrowed; NULL: the rule is `ratio` */
         uint64_t overflowed; /* activities counted as system_processes because the window was full */
 };

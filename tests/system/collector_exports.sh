@@ -118,7 +118,7 @@ lint() { # CLAIM: by Prometheus' own parser; what it finds to say about Kepler's
 kubelet=(--kubelet-url "$url" --kubelet-token-file "$dir/token" --kubelet-ca-file "$data/ca.pem" --kubelet-interval 300ms)
 
 echo worker >"$proc/103/comm"
-collect "$dir/log7" --store-path "$dir/samples.db" --store-processes true "${kubelet[@]}"
+collect "$dir/log7" --store-path "$dir/samples.db" --store-processes true --metrics-processes 50 "${kubelet[@]}"
 pid=$STARTED_PID
 check "a container has its pod's names" wait_for 30 seen \
         "kepler_container_bpf_cpu_time_ms_total{container_id=\"$(id 1)\",container_name=\"nginx\",container_namespace=\"shop\",pod_name=\"web-0\",source=\"bpf\"}"
@@ -134,6 +134,11 @@ check "the database learns the names" wait_for 30 sh -c \
         "sqlite3 -readonly '$dir/samples.db' \"SELECT pod_name || container_name FROM entity WHERE key = '$(id 1)'\" | grep -qx web-0nginx"
 check "processes have rows, with their commands" wait_for 30 sh -c "sqlite3 -readonly '$dir/samples.db' \
         \"SELECT max(cpu_time_ns) > 0 FROM usage JOIN entity USING (entity_id) WHERE kind = 'process' AND command = 'worker'\" | grep -qx 1"
+check "and series, with the container they are in" wait_for 30 sh -c "curl -s $metrics |
+        grep -q '^kepler_process_bpf_cpu_time_ms_total{command=\"worker\",container_id=\"$(id 4)\",pid=\"103\",source=\"bpf\",vm_id=\"\"} [1-9]'"
+check "and energy in both of Kepler's forms" sh -c "curl -s $metrics >'$dir/text' &&
+        grep -q '^kepler_process_package_joules_total{command=\"worker\",.*,mode=\"dynamic\",pid=\"103\",' '$dir/text' &&
+        grep -q '^kepler_process_joules_total{command=\"worker\",.*,mode=\"dynamic\",pid=\"103\",' '$dir/text'"
 lint "Prometheus' parser takes the metrics of Kepler 0.7"
 check "no series is there twice" test -z "$(scrape | grep -v '^#' | sed 's/ [^ ]*$//' | sort | uniq -d)"
 check "the parts add up to the node" test "$(scrape | sed -n 's/^wattloop_collector_attribution_errors_total //p')" = 0
@@ -160,7 +165,7 @@ state t2 ""
 stop "$pid"
 check "no helper is left" sh -c "! ps -eo args | grep -F '$helper run --url $url' | grep -qv grep"
 
-collect "$dir/log10" --store-path "" --metrics-style kepler-0.10 "${kubelet[@]}"
+collect "$dir/log10" --store-path "" --metrics-style kepler-0.10 --metrics-processes 2 "${kubelet[@]}"
 pid=$STARTED_PID
 check "0.10: containers have runtime, pod and zone" wait_for 30 sh -c "curl -s $metrics | grep -q \
         'kepler_container_cpu_joules_total{container_id=\"$(id 1)\",container_name=\"nginx\",node_name=\"[^\"]*\",pod_id=\"$uid1\",runtime=\"containerd\",state=\"running\",zone=\"package\"}'"
@@ -170,6 +175,8 @@ for pair in "3 kubepods" "4 docker" "5 podman" "6 crio"; do
 done
 check "0.10: pods have sums" wait_for 30 sh -c "curl -s $metrics | grep -q \
         'kepler_pod_cpu_watts{node_name=\"[^\"]*\",pod_id=\"$uid2\",pod_name=\"db-0\",pod_namespace=\"shop\",state=\"running\",zone=\"package\"}'"
+check "0.10: as many processes as are asked for" wait_for 30 sh -c \
+        "test \"\$(curl -s $metrics | grep -c '^kepler_process_cpu_joules_total{comm=.*,vm_id=\"\",zone=\"package\"}')\" = 2"
 check "0.10: the node has its processors" seen 'kepler_node_cpu_info{core_id="1",model_name="Acme \"Z1\"",physical_id="0",processor="1",vendor_id="Acme"} 1'
 check "0.10: and its power" seen 'kepler_node_cpu_watts{'
 lint "Prometheus' parser takes the metrics of Kepler 0.10"

@@ -57,7 +57,8 @@ static int try_open(const char *feature_source, int64_t retention_size, struct e
                                                .feature_source = feature_source,
                                                .now_ms = wall_ms,
                                                .retention_age_ms = 7 * DAY_MS,
-                                               .retention_size = retention_size };
+                                               .retention_size = retention_size,
+                                               .processes = true };
 
         return store_open(&options, &machine, window, &store, &opening, e);
 }
@@ -644,7 +645,9 @@ static void processes_have_rows_when_they_do_something(void **state)
                 usage_set_clear(&usage);
                 usage_set_row(&usage, 1, false)->delta[FEATURE_CPU_TIME] = 50;
                 if (i != 1)
-                        usage_set_process(&usage, 77, 1234)->delta[FEATURE_CPU_TIME] = 50;
+                        usage_set_process(
+                                &usage, &(struct process_usage){ .tgid = 77, .start = 1234, .kernel = true })
+                                ->delta[FEATURE_CPU_TIME] = 50;
                 window_fold(window, &sample, &lookup);
                 assert_int_equal(store_append(store, window, wall_ms, &e), 0);
                 window_stored(window);
