@@ -171,7 +171,7 @@ def torment(directory, small, rng, seconds):
                 victim.kill()
                 victim.wait()
                 counts["kills"] += 1
-            victim = start(directory, small / "samples.db", directory / "small.log", "--store-retention-size", "2MiB")
+            victim = start(directory, small / "samples.db", directory / "small.log", "--store-retention-size", "10MiB")
             kill_at = now + rng.uniform(0.5, 2) * KILL_EVERY_S
         if now >= fill_at:
             try:
@@ -240,7 +240,7 @@ def main():
     (directory / "empty.yaml").touch()
     parent, inside_ns = make_parent()
     if os.geteuid() != 0 or not parent or subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", small], check=False).returncode:
+            ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", small], check=False).returncode:
         shutil.rmtree(directory)
         print("skip - the soak needs root, a cgroup with an account of CPU time, and mount\n0 passed, 0 failed, 1 skipped")
         return 0
