@@ -16,7 +16,8 @@
 #define SEARCH_ROUNDS 10
 #define LAST_ROUNDS   60
 #define SEARCH_MAX    120
-#define STEP_LEAST    1e-4
+#define STEP_ROUGH    0.03 /* of the first step: the search on some rows ends there */
+#define STEP_LEAST    1e-3
 #define EXPONENT_MAX  50.0 /* of e: beyond, a curve is a step */
 
 /* Shapes as searched: u[0] (and u[1]) in a space where steps of one size make sense. */
@@ -159,6 +160,17 @@ static bool try_steps(const struct search *s, const double *step, double *u, dou
         return better;
 }
 
+/* From *step (of the shape's steps) down to `end`, halving when nothing gets better. */
+static void search(const struct search *s, double *step, double end, double *u, double line[2], double *least)
+{
+        for (int k = 0; k<SEARCH_MAX && * step> end; k++) {
+                const double steps[2] = { *step * s->shape->step[0], *step * s->shape->step[1] };
+
+                if (!try_steps(s, steps, u, line, least))
+                        *step /= 2;
+        }
+}
+
 static bool varies(const double *x, size_t n)
 {
         for (size_t i = 1; i < n; i++)
@@ -172,7 +184,7 @@ int curve_fit(enum local_form form, const double *x, const double *y, size_t n, 
 {
         CLEANUP(search_done) struct search s = { .shape = &shapes[form], .x = x, .y = y, .n = n };
         CLEANUP(freep) double *values = NULL;
-        double u[2] = { 0 }, line[2] = { 0 }, step[2], least;
+        double u[2] = { 0 }, line[2] = { 0 }, step = 1, least;
         struct search some;
 
         if (!varies(x, n))
@@ -183,15 +195,12 @@ int curve_fit(enum local_form form, const double *x, const double *y, size_t n, 
                 return err_set(e, -ENOMEM, "out of memory");
         least = grid(&some, u, line);
         if (isfinite(least))
+                search(&some, &step, STEP_ROUGH, u, line, &least);
+        if (isfinite(least))
                 least = evaluate(&s, u, SEARCH_ROUNDS, line);
         if (!isfinite(least))
                 return err_set(e, -EDOM, "the curve cannot follow these values");
-        memcpy(step, s.shape->step, sizeof(step));
-        for (int k = 0; k < SEARCH_MAX && step[0] > STEP_LEAST * s.shape->step[0]; k++)
-                if (!try_steps(&s, step, u, line, &least)) {
-                        step[0] /= 2;
-                        step[1] /= 2;
-                }
+        search(&s, &step, STEP_LEAST, u, line, &least);
         *ret_loss = evaluate(&s, u, LAST_ROUNDS, line);
         s.shape->parameters(line, u, ret);
         return isfinite(*ret_loss) ? 0 : err_set(e, -EDOM, "the curve cannot follow these values");

@@ -22,6 +22,7 @@ struct local_trainer {
         enum local_form form;
         int loss; /* enum loss, of linear forms */
         bool nonnegative;
+        double margin; /* share by which its inner error must be less than that of a trainer before it */
 };
 extern const struct local_trainer local_trainers[];
 extern const size_t local_trainers_n;
@@ -52,8 +53,8 @@ json_t *local_document(const char *model_name, const char *component, const stru
 int local_replay(const struct local_fit *fit, const char *component, const struct table *t, double *out,
                  struct err *e);
 
-/* The trainer with the least mean error over inner folds of whole segments, and its fit on all of t. What
- * fails to fit is passed over; -EDOM when nothing fits. */
+/* The trainer that has the least mean error over inner folds of whole segments, by the margins of the table,
+ * and its fit on all of t. What fails to fit is passed over; -EDOM when nothing fits. */
 int local_choose(const struct table *t, const char *component, struct local_fit *ret, struct err *e);
 /* The same among the trainers of one class. */
 int local_choose_class(const struct table *t, const char *component, const char *class, struct local_fit *ret,

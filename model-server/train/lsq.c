@@ -9,10 +9,11 @@
 
 #include "common/cleanup.h"
 
-#define DEPENDENT     1e-7
-#define ROUNDS_MAX    120
-#define EPSILON_LEAST 1e-7 /* of the mean |y|: below it a residual counts as 0 */
-#define CONVERGED     1e-10
+#define DEPENDENT      1e-7
+#define ROUNDS_MAX     120
+#define EPSILON_LEAST  1e-7 /* of the mean |y|: below it a residual counts as 0 */
+#define CONVERGED      1e-10
+#define LINE_CONVERGED 1e-7
 
 struct gram {
         size_t p;
@@ -255,12 +256,12 @@ int lsq_fit(const struct design *d, const struct lsq_options *o, double *ret, st
 
 double lsq_line(const double *f, const double *y, size_t n, int iterations, double *r, double ret[2])
 {
-        double loss = 0, epsilon;
+        double loss = 0, epsilon, before = INFINITY;
 
         for (size_t i = 0; i < n; i++)
                 loss += fabs(r[i] = y[i] - ret[0] - ret[1] * f[i]);
         epsilon = loss / (double)n;
-        for (int k = 0; k < iterations && epsilon > 0; k++) {
+        for (int k = 0; k < iterations && epsilon > 0 && fabs(before - loss) > LINE_CONVERGED * loss; k++) {
                 double s = 0, sf = 0, sff = 0, sy = 0, sfy = 0, det;
 
                 for (size_t i = 0; i < n; i++) {
@@ -275,6 +276,7 @@ double lsq_line(const double *f, const double *y, size_t n, int iterations, doub
                 det = s * sff - sf * sf;
                 ret[1] = det > 1e-14 * s * sff ? (s * sfy - sf * sy) / det : 0;
                 ret[0] = (sy - ret[1] * sf) / s;
+                before = loss;
                 loss = 0;
                 for (size_t i = 0; i < n; i++)
                         loss += fabs(r[i] = y[i] - ret[0] - ret[1] * f[i]);
