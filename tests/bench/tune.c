@@ -33,6 +33,7 @@ static const struct candidate {
         { "trees alone", { NULL, NULL, { 5, 200, 128, 0.08, 5, 0.8, 0.8, 1 }, 0, 3, true } },
         { "corrected line alone", { NULL, NULL, { 5, 200, 128, 0.08, 5, 0.8, 0.8, 1 }, 1, 3, true } },
         { "all features", { NULL, NULL, { 5, 200, 128, 0.08, 5, 0.8, 0.8, 1 }, 0.5, 3, false } },
+        { "more regular", { NULL, NULL, { 5, 150, 128, 0.10, 8, 0.7, 0.7, 3 }, 0.5, 3, true } },
         { "2 seeds", { NULL, NULL, { 5, 200, 128, 0.08, 5, 0.8, 0.8, 1 }, 0.5, 2, true } },
 };
 
