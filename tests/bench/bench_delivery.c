@@ -261,9 +261,9 @@ static void chaos(struct bench *b, long long *ret_lost, long long *ret_doubled)
 
         (void)snprintf(path, sizeof(path), "%s/chaos.json", b->dir);
         (void)snprintf(command, sizeof(command),
-                       "python3 tests/system/delivery_chaos.py '%s/bin' '%s/tests/system/recording' "
-                       "'%s/chaos' %ld 1 '%s'",
-                       b->build, b->build, b->dir, b->chaos, path);
+                       "rm -f '%s'; python3 tests/system/delivery_chaos.py '%s/bin' "
+                       "'%s/tests/system/recording' '%s/chaos' %ld 1 '%s' || [ -s '%s' ]",
+                       path, b->build, b->build, b->dir, b->chaos, path, path);
         (void)run(NULL, command);
         if (json_parse_file(path, 1 << 20, &result, NULL) < 0)
                 fail("the chaos left no result");

@@ -4,8 +4,8 @@
 
 A recording is pushed to a model server, a VictoriaMetrics and a Prometheus, each behind a proxy that cuts, delays,
 duplicates, truncates and answers 5xx, 429 and 413 at random, while the client is killed every few seconds. Then what
-the destinations hold is compared with the database, sample by sample. RESULT gets the counts as JSON; destinations
-whose program is not installed are named in `skipped`."""
+the destinations hold is compared with the database, sample by sample: nothing may be lost, doubled, of another value or
+extra. RESULT gets the counts as JSON; destinations whose program is not installed are named in `skipped`."""
 import collections
 import http.client
 import http.server
@@ -23,6 +23,8 @@ import threading
 import time
 import urllib.parse
 import urllib.request
+
+import server_db
 
 BIN, RECORDING, DIR, BATCHES, SEED, RESULT = sys.argv[1:7]
 BATCHES, SEED = int(BATCHES), int(SEED)
@@ -145,9 +147,11 @@ def make_proxy(upstream, seed):
 # ---- what was recorded ----
 
 def recorded():
-    """{series: {ts: value}} of every row: the containers' features and the node's energy, at the intervals' ends."""
+    """{series: {ts: value}} of every row: the containers' features and the node's energy, at the intervals' ends; and
+    {(epoch, ts)} of the intervals' starts, where what was before may be said again."""
     want = collections.defaultdict(dict)
     db = sqlite3.connect(f"file:{DB}?mode=ro", uri=True)
+    starts = set(db.execute("SELECT epoch, start_ms FROM interval JOIN epoch USING (epoch_id)"))
     for row in db.execute("SELECT epoch, key, end_ms, cpu_time_ns, page_cache_pages, net_tx_irq, net_rx_irq, block_irq,"
                           " cpu_cycles, cpu_instructions, cache_miss FROM usage JOIN interval USING (interval_id)"
                           " JOIN epoch USING (epoch_id) JOIN entity USING (entity_id) WHERE kind = 'container'"):
@@ -160,7 +164,7 @@ def recorded():
         want[(name, epoch, f"{unit}/dynamic")][end_ms] = (energy - idle) / 1e6
         want[(name, epoch, f"{unit}/idle")][end_ms] = idle / 1e6
     db.close()
-    return want
+    return want, starts
 
 
 def key_of(metric):
@@ -172,20 +176,22 @@ def key_of(metric):
     return None
 
 
-def compare(want, series):
-    """series: (key, [(ts, value)]). Rows that are missing, rows that are there more than once or with another value."""
+def compare(want, starts, series):
+    """series: (key, [(ts, value)]). Samples that are missing, that are there more than once, with another value, or that
+    nobody recorded."""
     seen = collections.defaultdict(list)
     for key, samples in series:
-        for ts, value in samples:
+        for ts, value in samples if key else ():
             seen[(key, ts)].append(value)
     lost = doubled = other = 0
+    extra = sum(ts not in want.get(key, ()) and (key[1], ts) not in starts for key, ts in seen)
     for key, samples in want.items():
         for ts, value in samples.items():
             got = seen.get((key, ts), [])
             lost += not got
             doubled += len(got) > 1
             other += any(not math.isclose(v, value, rel_tol=1e-12, abs_tol=1e-12) for v in got)
-    return {"lost": lost, "doubled": doubled, "other": other}
+    return {"lost": lost, "doubled": doubled, "other": other, "extra": extra}
 
 
 def from_victoriametrics(base):
@@ -277,7 +283,7 @@ def main():
     quarantined = sum(len(f) for _, _, f in os.walk(DIR + "/state/quarantine")) // 2
     subprocess.run(direct + ["push", "--quarantined"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
 
-    want = recorded()
+    want, starts = recorded()
     first = min(min(s) for s in want.values())
     last = max(max(s) for s in want.values())
     result = {"batches": BATCHES, "seed": SEED, "rows": rows, "samples": sum(len(s) for s in want.values()),
@@ -285,33 +291,26 @@ def main():
               "skipped": skipped, "proxy": {n: dict(h.counts) for n, h in proxies.items()}, "destinations": {}}
     states = {n: json.load(open(f"{DIR}/state/{n}.json", encoding="utf-8")) for n in names}
     if "victoriametrics" in names:
-        result["destinations"]["victoriametrics"] = compare(want, from_victoriametrics(f"http://127.0.0.1:{vm}"))
+        result["destinations"]["victoriametrics"] = compare(want, starts, from_victoriametrics(f"http://127.0.0.1:{vm}"))
     if "prometheus-remote-write" in names:
         result["destinations"]["prometheus-remote-write"] = compare(
-            want, from_prometheus(f"http://127.0.0.1:{prom}", first, last))
-    # Our server tells what of a batch is new to it: audit sends all again, and nothing may be. Of what it got it keeps
-    # all but kepler_node_info, a sample per interval and start; one that is stored twice shows in the count.
-    held = json.loads(get(f"http://127.0.0.1:{server}/api/v1/status"))["samples"]
-    audit = subprocess.run(direct[:1] + ["--store-path", DB, "--state-path", DIR + "/state", "--destinations",
-                                         "model-server", "--server-url", f"http://127.0.0.1:{server}", "audit", "--json"],
-                           stdout=subprocess.PIPE, check=False)
-    audit = json.loads(audit.stdout)
-    db = sqlite3.connect(f"file:{DB}?mode=ro", uri=True)
-    starts = db.execute("SELECT count(*) FROM (SELECT start_ms, measured_ns = duration_ns AS first, lag(end_ms) OVER"
-                        " (ORDER BY interval_id) AS before FROM interval) WHERE first OR start_ms > before").fetchone()[0]
-    should = audit["expected_samples"] - BATCHES * BATCH_INTERVALS - starts
-    result["destinations"]["model-server"] = {"lost": max(audit["lost_samples"], should - held), "other": 0,
-                                              "doubled": max(0, held - should), "held": held, "should_hold": should}
+            want, starts, from_prometheus(f"http://127.0.0.1:{prom}", first, last))
+    result["destinations"]["model-server"] = compare(want, starts, (
+        (key_of(labels), samples) for labels, samples in server_db.series(DIR + "/server.db")))
     for name, state in states.items():
         result["destinations"][name]["refused_intervals"] = state["refused_intervals"]
         result["destinations"][name]["behind"] = BATCHES * BATCH_INTERVALS - state["interval_id"]
     with open(RESULT, "w", encoding="utf-8") as f:
         json.dump(result, f, indent=1)
         f.write("\n")
+    wrong = [f"{n}: {what} {count}" for n, counts in result["destinations"].items() for what, count in counts.items() if count]
+    print(f"{BATCHES} batches, {result['samples']} samples, {kills} kills, {result['seconds']} s:",
+          "; ".join(wrong) or f"each sample exactly once at {', '.join(result['destinations'])}")
+    return 1 if wrong else 0
 
 
 try:
-    main()
+    sys.exit(main())
 finally:
     for p in procs:
         p.kill()

@@ -101,8 +101,9 @@ stop $simulator
 
 echo "# $kills kills: ${killed[collector]} collector, ${killed[client]} trainer-client, ${killed[server]} model-server;" \
         "$revived restarts after a program gave up"
-python3 - "$dir" <<'PY'
-import json, sqlite3, struct, sys
+PYTHONPATH=$(dirname "$0") python3 - "$dir" <<'PY'
+import json, sqlite3, sys
+import server_db
 
 base = sys.argv[1]
 
@@ -144,45 +145,9 @@ for column, (feature, factor) in scale.items():
         wanted[(name, *ends[i])] = value * factor
         allowed.add((name, *starts[i]))
 
-# What the server has, unpacked as model-server/ingest/chunk.h tells.
-def unpack(data):
-    digits, n, at = data[1], data[2], 3
-    assert data[0] == 1, "a chunk of another version"
-
-    def number():
-        nonlocal at
-        result = shift = 0
-        while True:
-            byte = data[at]
-            at += 1
-            result |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return result >> 1 if result % 2 == 0 else -(result + 1 >> 1)
-
-    stamps = [number()]
-    step = 0
-    for _ in range(n - 1):
-        step += number()
-        stamps.append(stamps[-1] + step)
-    if digits == 255:
-        return list(zip(stamps, struct.unpack(f"<{n}d", data[at:at + 8 * n])))
-    value, values = 0, []
-    for _ in range(n):
-        value += number()
-        values.append(value / 10 ** digits)
-    return list(zip(stamps, values))
-
-
-def samples():
-    for labels, data in remote.execute("SELECT labels, data FROM chunk JOIN series USING (series_id)"):
-        for ts, value in unpack(data):
-            yield json.loads(labels), ts, value
-
-
 # The modes of an energy series add up.
 got, modes = {}, {}
-for label, ts, value in samples():
+for label, ts, value in ((label, *sample) for label, chunk in server_db.series(f"{base}/server/server.db") for sample in chunk):
     name = label["__name__"]
     if name.startswith("kepler_node_") and name.endswith("_joules_total"):
         key = ((name, label["package"]), label["epoch"], ts)
