@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A model server's import, honest or not: import_server.py PORT LOG MODE...
+"""A model server's import, honest or not: import_server.py PORT LOG
 
-Each request takes the next MODE, the last one stays: ok, 204, 400, 401, 413, 429, 500, 503, 507, redirect, html (a 200
+Each request takes the next mode, a line of LOG.modes, whenever that file is new; the last one stays: ok, 204, 400, 401, 413, 429, 500, 503, 507, redirect, html (a 200
 that is no acknowledgement), less (acknowledges less than it got), hang, close (no answer), half (a cut answer), drop
 (stores the batch, then closes without an answer), slow (ok, with a pause before and behind the storing), big:N (413 for more than N intervals, else ok).
 LOG gets a line per request: MODE BATCH SAMPLES SHA256. LOG.samples collects what was stored, a sample a line."""
@@ -10,10 +10,27 @@ import gzip
 import hashlib
 import http.server
 import json
+import os
 import sys
+import threading
 import time
 
-PORT, LOG, MODES = int(sys.argv[1]), sys.argv[2], sys.argv[3:]
+PORT, LOG = int(sys.argv[1]), sys.argv[2]
+lock, modes, read_ns = threading.Lock(), ["ok"], 0
+
+
+def next_mode():
+    global modes, read_ns
+    with lock:
+        try:
+            changed_ns = os.stat(LOG + ".modes").st_mtime_ns
+        except FileNotFoundError:
+            changed_ns = read_ns
+        if changed_ns != read_ns:
+            read_ns = changed_ns
+            with open(LOG + ".modes", encoding="utf-8") as file:
+                modes = file.read().split()
+        return modes.pop(0) if len(modes) > 1 else modes[0]
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -35,7 +52,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         lines = [json.loads(line) for line in gzip.decompress(body).splitlines()]
         samples = sum(len(line["values"]) for line in lines)
         batch = self.headers.get("Wattloop-Batch", "-")
-        mode = MODES.pop(0) if len(MODES) > 1 else MODES[0]
+        mode = next_mode()
         first, last = (int(n) for n in batch.split("/")[-1].split("-"))
         if mode.startswith("big:"):
             mode = "413" if last - first + 1 > int(mode[4:]) else "ok"

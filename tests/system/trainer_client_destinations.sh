@@ -273,17 +273,4 @@ with open(sys.argv[1], "r+b") as f:
 PYTHON
 out=$(client push --server-url "http://127.0.0.1:$serverport" 2>&1)
 [ $? -eq 1 ] && check_has "a corrupt database is named" "$out" "database" || not_ok "a corrupt database is named" "$out"
-cp "$dir/whole.db" "$db"
-if [ "$(id -u)" = 0 ]; then
-        rm -f "$db-wal" "$db-shm"
-        chmod 555 "$dir" && chmod 444 "$db"
-        out=$(setpriv --reuid nobody --regid nogroup --clear-groups "$BIN/wattloop-trainer-client" push --store-path "$db" \
-                --state-path "$dir/nostate" --server-url "http://127.0.0.1:$serverport" 2>&1)
-        r=$?
-        chmod 755 "$dir"
-        [ $r -eq 1 ] && [ -n "$out" ] && ok "a state directory that cannot be made is an error, nothing is lost" ||
-                not_ok "a state directory that cannot be made is an error, nothing is lost" "$r $out"
-else
-        skip "a state directory that cannot be made is an error" "needs root"
-fi
 stop "$server"
