@@ -192,6 +192,12 @@ SEED ?= 1
 soak-collector: have-build $(B)/bin/wattloop-collector
 	@B=$(B) tests/soak/collector.py $(SECONDS) $(SEED)
 
+KILLS ?= 300
+## soak-kills: kill -9 of collector, trainer-client and model-server KILLS (300) times with SEED (1); make check does 20
+soak-kills: have-build $(BINARIES) $(DEMO_PROGRAMS)
+	@KILLS=$(KILLS) SEED=$(SEED) B=$(B) SYSTEM_SECONDS=3600 tests/run tests/system/kill_loop.sh
+.PHONY: soak-kills
+
 SOAK_ROUNDS ?= 100
 SOAK_SEED   ?= 1
 ## soak-model-server: kill -9 during ingest and publishing, SOAK_ROUNDS (100) times from SOAK_SEED; make check does a twentieth

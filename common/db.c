@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <unistd.h>
 
 static int constraint_errno(int extended)
 {
@@ -229,6 +230,10 @@ int db_open(const char *path, enum db_mode mode, const struct db_migrations *m, 
                 (void)sqlite3_busy_timeout(db, busy_ms);
                 r = check_identity(db, m, &version, e);
         }
+        if (mode == DB_READ_ONLY && (r == -EROFS || r == -ENOENT || r == -EACCES) && access(path, R_OK) == 0)
+                r = err_set(e, r,
+                            "a reader needs its -wal and -shm files beside it, which its writer keeps, or a "
+                            "directory where it may make them: take a copy of all that is there");
         if (r == 0 && mode == DB_OWNER)
                 r = set_up_owner(db, m, &version, e);
         else if (r == 0)

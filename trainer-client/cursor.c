@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 #include "common/file.h"
 #include "common/json.h"
 
@@ -315,6 +316,14 @@ bool cursor_gap(const struct cursor *c, int64_t newest, bool highest, int64_t *r
                 found = true;
         }
         return found;
+}
+
+bool cursor_is_known(const char *store_path, const char *destination)
+{
+        char dir[PATH_MAX], path[PATH_MAX];
+
+        return acks_dir(store_path, dir, NULL) == 0 && destination_path(dir, destination, path, NULL) == 0 &&
+               access(path, F_OK) == 0;
 }
 
 bool cursor_is_acknowledged(const char *store_path, const struct cursor *c)

@@ -55,5 +55,7 @@ bool cursor_gap(const struct cursor *cursor, int64_t newest, bool highest, int64
 
 /* Write acks/<destination>.json beside the database. */
 int cursor_acknowledge(const char *store_path, const struct cursor *cursor, struct err *e);
-/* Is that file there and does it say the same? */
+/* Is that file there? */
+bool cursor_is_known(const char *store_path, const char *destination);
+/* And does it say the same? */
 bool cursor_is_acknowledged(const char *store_path, const struct cursor *cursor);

@@ -46,6 +46,10 @@ static double lost(const struct known *k)
 {
         return (double)k->m.lost;
 }
+static double removed_unsent(const struct known *k)
+{
+        return (double)k->m.removed_unsent;
+}
 static double batches(const struct known *k)
 {
         return (double)k->m.batches;
@@ -87,6 +91,10 @@ static const struct family families[] = {
           position_seconds },
         { NAME("backlog_intervals"), "gauge", "Recorded intervals that are not acknowledged yet.", backlog },
         { NAME("lost_intervals"), "gauge", "Intervals that retention removed before they were sent.", lost },
+        { NAME("removed_unsent_intervals_total"), "counter",
+          "Intervals that retention removed from the database over its size before all destinations had "
+          "them.",
+          removed_unsent },
         { NAME("batches_total"), "counter", "Batches acknowledged since the program began.", batches },
         { NAME("samples_total"), "counter", "Samples acknowledged since the program began.", samples },
         { NAME("bytes_total"), "counter", "Bytes acknowledged since the program began, compressed.", bytes },

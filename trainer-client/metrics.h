@@ -9,6 +9,7 @@
 /* Of one destination, since the program began. */
 struct metrics {
         int64_t batches, samples, bytes, plain_bytes, attempts, failed_rounds, lost;
+        int64_t removed_unsent;              /* of the database: by retention, all in all */
         const struct store_backlog *backlog; /* as the round began */
 };
 

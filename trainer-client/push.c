@@ -39,8 +39,8 @@ static int send_parcel(struct push *p, struct parcel *parcel, struct err *e);
 
 /* ---- the cursor ---- */
 
-/* The copy for the collector's retention. Without it nothing is lost, it is only kept longer than necessary.
- */
+/* The copy for the collector's retention. An old one only keeps intervals longer than necessary; without any,
+ * the collector does not know that this destination waits for them. */
 static void publish_acknowledgement(struct push *p)
 {
         struct err e = { "" };
@@ -48,8 +48,15 @@ static void publish_acknowledgement(struct push *p)
         if (cursor_acknowledge(p->options->store_path, &p->cursor, &e) == 0 || p->acks_failed)
                 return;
         p->acks_failed = true;
-        log_warning("the collector cannot see what was acknowledged, so it may keep intervals longer: %s",
-                    e.text);
+        if (cursor_is_known(p->options->store_path, p->cursor.destination))
+                log_warning(
+                        "the collector cannot see what was acknowledged and may keep intervals longer: %s",
+                        e.text);
+        else
+                log_warning("the collector does not know of destination %s and removes intervals by their "
+                            "age, sent "
+                            "or not, until this user may write there: %s",
+                            p->cursor.destination, e.text);
 }
 
 static int save_cursor(struct push *p, const struct cursor *next, struct err *e)
@@ -278,6 +285,8 @@ static int push_round(struct push *p, struct err *e)
                 r = load_cursor(p, store, e);
         if (r == 0)
                 r = store_backlog(store, p->cursor.interval_id, &backlog, e);
+        if (r == 0)
+                r = store_removed_unsent(store, &p->metrics.removed_unsent, e);
         if (r < 0)
                 return r;
         if (backlog.lost > 0)
