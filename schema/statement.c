@@ -74,10 +74,22 @@ static int get_number(const char *text, const char *key, int64_t *ret, struct er
         return 0;
 }
 
+/* A word that may be missing, which is `missing` then. */
+static int get_optional(const char *text, const char *key, int64_t missing, int64_t max, int64_t *ret,
+                        struct err *e)
+{
+        struct word w;
+
+        *ret = missing;
+        if (find(text, key, &w) == -ENOENT)
+                return 0;
+        return get_number(text, key, ret, e) < 0 || *ret > max ? bad(key, find(text, key, &w), e) : 0;
+}
+
 int statement_parse(const char *text, struct statement *ret, struct err *e)
 {
         struct statement s = { 0 };
-        int64_t format = 0, version = 0;
+        int64_t format = 0, version = 0, percent = 100, halted = 0;
         int r;
 
         r = get_number(text, "wattloop", &format, e);
@@ -97,19 +109,28 @@ int statement_parse(const char *text, struct statement *ret, struct err *e)
                 r = get_text(text, "slot", s.slot, sizeof(s.slot), e);
         if (r == 0)
                 r = get_text(text, "model", s.name, sizeof(s.name), e);
+        if (r == 0)
+                r = get_optional(text, "rollout", 100, 100, &percent, e);
+        if (r == 0)
+                r = get_optional(text, "halted", 0, 1, &halted, e);
         if (r < 0)
                 return r;
         if (strlen(s.id) != HASH_HEX_SIZE - 1 || strspn(s.id, "0123456789abcdef") != HASH_HEX_SIZE - 1)
                 return bad("id", -EINVAL, e);
         s.version = (uint64_t)version;
+        s.held_back = 100 - (unsigned int)percent;
+        s.halted = halted;
         *ret = s;
         return 0;
 }
 
 int statement_write(const struct statement *s, struct buf *out)
 {
-        return buf_printf(out,
-                          "wattloop:%d version:%" PRIu64 " time:%" PRId64 " expires:%" PRId64
-                          " id:%s slot:%s model:%s",
-                          STATEMENT_VERSION, s->version, s->time_s, s->expires_s, s->id, s->slot, s->name);
+        (void)buf_printf(out,
+                         "wattloop:%d version:%" PRIu64 " time:%" PRId64 " expires:%" PRId64
+                         " id:%s slot:%s model:%s",
+                         STATEMENT_VERSION, s->version, s->time_s, s->expires_s, s->id, s->slot, s->name);
+        if (s->held_back > 0)
+                (void)buf_printf(out, " rollout:%u", 100 - s->held_back);
+        return buf_puts(out, s->halted ? " halted:1" : "");
 }

@@ -3,6 +3,7 @@
  * server signs it, the updater believes it after the signature was verified. */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 #include "common/buf.h"
 #include "common/err.h"
@@ -18,11 +19,15 @@ struct statement {
         char id[HASH_HEX_SIZE];        /* content id of the entries (common/hash.h) */
         char slot[STATEMENT_SLOT_MAX]; /* "rapl-sysfs/AbsPower/archive" */
         char name[STATEMENT_NAME_MAX]; /* of the model */
+        unsigned int
+                held_back; /* percent of the nodes that have to wait (schema/rollout.h); 0: it is for all */
+        bool halted;       /* for nobody any more */
 };
 
 /* "wattloop:1 version:7 time:1764288000 expires:0 id:<hex> slot:rapl-sysfs/AbsPower/archive model:<name>":
- * the words of a later version may be more and stand in another order. -EBADMSG: a word is missing, is there
- * twice, or is not what it should be; -ENOTSUP: of a later, incompatible version. */
+ * and " rollout:<100 - held_back>", " halted:1" where they are not 100 and 0. The words of a later version
+ * may be more and stand in another order. -EBADMSG: a word is missing, is there twice, or is not what it
+ * should be; -ENOTSUP: of a later, incompatible version. */
 int statement_parse(const char *text, struct statement *ret, struct err *e);
 /* Failure is sticky in the buffer. */
 int statement_write(const struct statement *statement, struct buf *out);

@@ -15,7 +15,7 @@
 
 static void what_is_written_is_read(void **state)
 {
-        struct statement s = { 7, 1764288000, 0, ID, "rapl-sysfs/AbsPower/archive", "M_0" }, back;
+        struct statement s = { 7, 1764288000, 0, ID, "rapl-sysfs/AbsPower/archive", "M_0", 0, false }, back;
         struct buf text;
 
         (void)state;
@@ -24,6 +24,22 @@ static void what_is_written_is_read(void **state)
         assert_string_equal(text.data, TEXT);
         assert_int_equal(statement_parse(text.data, &back, NULL), 0);
         assert_memory_equal(&back, &s, sizeof(s));
+        buf_done(&text);
+}
+
+static void a_rollout_is_told_only_while_it_lasts(void **state)
+{
+        struct statement s = { 7, 1764288000, 0, ID, "rapl-sysfs/AbsPower/archive", "M_0", 90, true }, back;
+        struct buf text;
+
+        (void)state;
+        buf_init(&text, 1024);
+        assert_int_equal(statement_write(&s, &text), 0);
+        assert_string_equal(text.data, TEXT " rollout:10 halted:1");
+        assert_int_equal(statement_parse(text.data, &back, NULL), 0);
+        assert_memory_equal(&back, &s, sizeof(s));
+        assert_int_equal(statement_parse(TEXT " rollout:0", &back, NULL), 0);
+        assert_int_equal(back.held_back, 100);
         buf_done(&text);
 }
 
@@ -57,6 +73,10 @@ static void bad_statements_are_refused_by_name(void **state)
                 { "model:M_0", "model:", "useless 'model'", -EBADMSG },
                 { "wattloop:1", "wattloop:2", "version 2", -ENOTSUP },
                 { "wattloop:1 ", "", "lacks 'wattloop'", -EBADMSG },
+                { "model:M_0", "model:M_0 rollout:101", "useless 'rollout'", -EBADMSG },
+                { "model:M_0", "model:M_0 rollout:", "useless 'rollout'", -EBADMSG },
+                { "model:M_0", "model:M_0 rollout:1 rollout:2", "more than one 'rollout'", -EBADMSG },
+                { "model:M_0", "model:M_0 halted:yes", "useless 'halted'", -EBADMSG },
         };
 
         (void)state;
@@ -81,6 +101,7 @@ int main(void)
 {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(what_is_written_is_read),
+                cmocka_unit_test(a_rollout_is_told_only_while_it_lasts),
                 cmocka_unit_test(words_may_be_more_and_in_another_order),
                 cmocka_unit_test(bad_statements_are_refused_by_name),
         };

@@ -57,7 +57,7 @@ static int check(const struct fixture *f, const struct minisign_secret *key, con
         return r;
 }
 
-static const struct statement good = { 7, NOW - 10, NOW + 100, ID, SLOT, "M_0" };
+static const struct statement good = { 7, NOW - 10, NOW + 100, ID, SLOT, "M_0", 0, false };
 
 static void a_good_signature_is_believed(void **state)
 {
