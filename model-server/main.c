@@ -8,6 +8,8 @@
 #include "common/log.h"
 #include "config/cli.h"
 #include "model-server/commands.h"
+#include "model-server/keys.h"
+#include "model-server/publishing.h"
 #include "model-server/puller.h"
 #include "model-server/replay.h"
 #include "model-server/serve/httpd.h"
@@ -90,6 +92,9 @@ static const struct command commands[] = {
         { "serve", "", 0, 0, "take batches in, learn, publish, and serve models", serve },
         { "replay", "MODEL [OUT.zip]", 1, 2, "make a published model again from its rows, and compare",
           replay },
+        { "publish", "FILE...", 1, 256, "give model files to the fleet; --sign: with signatures beside them",
+          publish_run },
+        { "keys", "make|sign|revoke|show ...", 1, 128, "key pairs, and the list of release keys", keys_run },
         { "train", "", 0, 0, "--data DIR --out DIR: train all kinds of models on a recording",
           command_train },
         { "evaluate", "FILE...", 1, 256, "--data DIR: score archives and weight files on a recording",

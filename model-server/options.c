@@ -77,6 +77,14 @@ const struct option options_table[] = {
           "How far back the first reading goes." },
         { "data.step", OPTION_DURATION, AT(prometheus_step_ms), "0s", 0, 3600e3, NULL,
           "Step of range queries, as Kepler's trainer makes them; 0s: samples as they are stored." },
+        { "signing.key_file", OPTION_STRING, AT(signing_key_file), "", 0, 0, NULL,
+          "Secret key (minisign, without a password, mode 0600) that signs what is served; empty: nothing is "
+          "signed." },
+        { "signing.keys_file", OPTION_STRING, AT(signing_keys_file), "", 0, 0, NULL,
+          "List of release keys to serve, with its signature beside it in FILE.minisig; see the subcommand "
+          "keys." },
+        { "signing.expires", OPTION_DURATION, AT(signing_expires_ms), "30d", 0, 3650 * 86400e3, NULL,
+          "How long a signature is good; all are made anew after half of it. 0: for ever." },
         { "serve.prefer_machine_spec", OPTION_BOOL, AT(prefer_machine_spec), "false", 0, 0, NULL,
           "Take node type 0 sent along with a machine spec as 'any', as Kepler's exporter means it." },
         { "limits.import_bytes", OPTION_SIZE, AT(import_bytes), "16MiB", 1 * KIB, 1024 * MIB, NULL,
@@ -93,9 +101,14 @@ const struct option options_table[] = {
           "A request that takes longer to arrive or to be taken is closed." },
         { "--data", OPTION_STRING, AT(data), "", 0, 0, NULL,
           "train, evaluate, report: directory of a recording." },
-        { "--out", OPTION_STRING, AT(out), "", 0, 0, NULL, "train, report: directory for what they make." },
+        { "--out", OPTION_STRING, AT(out), "", 0, 0, NULL,
+          "train, report, publish: directory for what they make." },
         { "--hold", OPTION_STRING, AT(hold), "", 0, 0, NULL,
           "train: leave out one fold's rows, as in S3; evaluate: score only those." },
+        { "--sign", OPTION_BOOL, AT(sign), "false", 0, 0, NULL,
+          "publish: sign each file with signing.key_file, into FILE.minisig." },
+        { "--expires", OPTION_DURATION, AT(expires_ms), "365d", 0, 36500 * 86400e3, NULL,
+          "keys: how long a list of keys is good; 0: for ever." },
         { 0 },
 };
 

@@ -21,11 +21,15 @@ struct options {
         long long publish_interval_ms;
         char *prometheus_url;
         long long prometheus_interval_ms, prometheus_lookback_ms, prometheus_step_ms;
+        char *signing_key_file, *signing_keys_file;
+        long long signing_expires_ms;
         bool prefer_machine_spec;
         long long import_bytes, import_plain_bytes, import_lines, line_samples;
         long long connections;
         long long idle_ms, request_ms;
-        char *data, *out, *hold; /* of train, evaluate and report */
+        char *data, *out, *hold; /* of train, evaluate and report; out: of publish too */
+        bool sign;               /* publish */
+        long long expires_ms;    /* keys */
 };
 
 extern const struct option options_table[];

@@ -16,6 +16,7 @@
 #include "common/prom.h"
 #include "config/cli.h"
 #include "model-server/serve/publish.h"
+#include "model-server/serve/signer.h"
 #include "model-server/serve/unpack.h"
 
 #define STATUS_MAX    ((size_t)64 << 20)
@@ -166,6 +167,7 @@ static int serve_pipeline(struct server *s, const char *name, struct pipeline *p
                 s->catalog = next;
                 (void)pthread_mutex_unlock(&s->lock);
                 catalog_unref(old);
+                signer_renew(s->signer);
         }
         (void)pthread_mutex_unlock(&s->swap);
         return r;
@@ -204,12 +206,12 @@ static int publish(const struct pipeline_input *in, bool withdraw, void *arg, st
         return 1;
 }
 
-/* server.db's learners are in server.learn.db */
-static int ledger_path(const char *database, char *ret, size_t size, struct err *e)
+/* server.db's learners are in server.learn.db, and so on. */
+static int path_beside(const char *database, const char *suffix, char *ret, size_t size, struct err *e)
 {
         size_t n = strlen(database), end = n > 3 && !strcmp(database + n - 3, ".db") ? n - 3 : n;
 
-        if (snprintf(ret, size, "%.*s.learn.db", (int)end, database) >= (int)size)
+        if (snprintf(ret, size, "%.*s%s", (int)end, database, suffix) >= (int)size)
                 return err_set(e, -ENAMETOOLONG, "database.path is too long");
         return 0;
 }
@@ -233,7 +235,27 @@ void server_learn_settings(const struct options *o, struct learn_settings *ret)
 
 int server_ledger_path(const struct options *o, char ret[SERVER_PATH_MAX], struct err *e)
 {
-        return ledger_path(o->database_path, ret, SERVER_PATH_MAX, e);
+        return path_beside(o->database_path, ".learn.db", ret, SERVER_PATH_MAX, e);
+}
+
+int server_signer_settings(const struct options *o, char path[SERVER_PATH_MAX], struct signer_settings *ret,
+                           struct err *e)
+{
+        *ret = (struct signer_settings){ o->signing_key_file, o->signing_keys_file, path,
+                                         (o->signing_expires_ms + 999) / 1000 };
+        return path_beside(o->database_path, ".signing.json", path, SERVER_PATH_MAX, e);
+}
+
+static int open_signer(struct server *s, struct err *e)
+{
+        struct signer_settings settings;
+        char path[SERVER_PATH_MAX];
+        int r;
+
+        if (!*s->options->signing_key_file)
+                return 0;
+        r = server_signer_settings(s->options, path, &settings, e);
+        return r < 0 ? r : signer_open(&settings, &s->signer, e);
 }
 
 static int open_learning(struct server *s, struct err *e)
@@ -278,6 +300,8 @@ int server_open(struct server *s, const struct options *o, struct err *e)
         if (r == 0)
                 r = load_catalog(s, e);
         if (r == 0)
+                r = open_signer(s, e);
+        if (r == 0)
                 r = open_learning(s, e);
         if (r < 0) {
                 server_close(s);
@@ -291,6 +315,7 @@ void server_close(struct server *s)
 {
         learn_close(s->learn); /* first: it publishes */
         catalog_unref(s->catalog);
+        signer_free(s->signer);
         store_close(s->store);
         for (size_t i = 0; i < s->tokens_n; i++)
                 free(s->tokens[i].node_id);

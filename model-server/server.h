@@ -40,6 +40,7 @@ struct refusal {
 };
 
 struct trainings;
+struct signer;
 struct server {
         const struct options *options;
         struct token *tokens; /* owned */
@@ -53,6 +54,7 @@ struct server {
         size_t refusals_n;
         struct learn *learn;
         struct trainings *trainings; /* serve/trainings.h; NULL until main() has started it */
+        struct signer *signer;       /* serve/signer.h; NULL: nothing is signed */
         bool withdraw; /* of the learning thread: what is published is of power that is not accepted */
 
         /* The worker thread's alone. */
@@ -80,6 +82,10 @@ void server_work_if_due(struct server *server);                        /* drops 
 
 /* How the learning thread is set up, but for its ledger and publishing. */
 void server_learn_settings(const struct options *options, struct learn_settings *ret);
+struct signer_settings;
+/* Where the signer keeps its state: `path`, to which *ret points. */
+int server_signer_settings(const struct options *options, char path[SERVER_PATH_MAX],
+                           struct signer_settings *ret, struct err *e);
 int server_ledger_path(const struct options *options, char ret[SERVER_PATH_MAX], struct err *e);
 
 /* Of any thread. */

@@ -4,16 +4,19 @@
 #include <errno.h>
 #include <sodium.h>
 #include <stdarg.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "common/file.h"
 #include "common/json.h"
 #include "common/log.h"
 #include "common/num.h"
 #include "model-server/serve/page.h"
 #include "model-server/serve/request.h"
+#include "model-server/serve/seal.h"
 #include "model-server/serve/select.h"
 #include "model-server/serve/trainings.h"
 #include "model/model.h"
@@ -40,6 +43,7 @@ void reply_init(struct reply *reply)
 void reply_done(struct reply *reply)
 {
         buf_done(&reply->body);
+        free(reply->signature);
         if (reply->fd >= 0)
                 (void)close(reply->fd);
 }
@@ -130,13 +134,29 @@ static bool reply_validators(const char *etag, const char *known, struct reply *
         return true;
 }
 
-static void reply_archive(struct catalog *catalog, const struct offer *offer, const char *known,
+/* A model that cannot be signed now is not handed out as if signatures were not wanted here. */
+static void check_sealed(int r, const struct err *e, const struct offer *offer, struct reply *reply)
+{
+        if (r == 0)
+                return;
+        (void)log_error(r, "model '%s' is not signed: %s", offer->name, e->text);
+        if (r == -EBADMSG)
+                return; /* nor would an updater take it */
+        if (reply->fd >= 0)
+                (void)close(reply->fd);
+        reply->fd = -1;
+        reply_error(reply, 503, "the model cannot be signed now");
+        reply_header(reply, "Retry-After", RETRY_AFTER);
+}
+
+static void reply_archive(struct server *s, const struct choice *choice, const char *known,
                           struct reply *reply)
 {
+        const struct offer *offer = choice->offer;
         char when[64], digest[DIGEST_MAX];
         struct err e;
         struct tm tm;
-        int r = offer_open_archive(catalog, offer, &reply->fd, &reply->fd_size, digest, &e);
+        int r = offer_open_archive(choice->catalog, offer, &reply->fd, &reply->fd_size, digest, &e);
 
         if (r < 0) {
                 (void)log_error(r, "cannot serve model '%s': %s", offer->name, e.text);
@@ -154,12 +174,20 @@ static void reply_archive(struct catalog *catalog, const struct offer *offer, co
         if (reply->fd < 0)
                 (void)buf_append(&reply->body, offer->archive.text,
                                  offer->archive.size); /* failure is sticky */
+        r = seal_archive(s, offer, digest, &choice->terms, reply, &e);
+        check_sealed(r, &e, offer, reply);
 }
 
-static void reply_weights(const struct answer *weights, struct reply *reply)
+static void reply_weights(struct server *s, const struct choice *choice, const struct answer *weights,
+                          struct reply *reply)
 {
+        struct err e;
+        int r;
+
         (void)buf_append(&reply->body, weights->text, weights->size); /* failure is sticky */
         reply_header(reply, "Digest", "sha-256=%s", weights->digest);
+        r = seal_weights(s, choice->offer, weights, &choice->terms, reply, &e);
+        check_sealed(r, &e, choice->offer, reply);
 }
 
 static void reply_no_model(const json_t *body, struct reply *reply)
@@ -173,22 +201,37 @@ static void reply_no_model(const json_t *body, struct reply *reply)
         reply_words(reply, 400, words.data ? words.data : "");
 }
 
+static void choice_done(struct choice *choice)
+{
+        catalog_unref(choice->catalog);
+}
+
+static void choose(struct server *s, const struct model_request *request, struct choice *ret)
+{
+        *ret = (struct choice){ .catalog = server_catalog(s) };
+        ret->offer = select_model(ret->catalog, request);
+}
+
+static const struct answer *weights_of(const struct choice *choice, const struct model_request *request)
+{
+        return request->node_type == -1 ? &choice->offer->weights_named : &choice->offer->weights;
+}
+
 static void answer_request(struct server *s, const json_t *body, struct model_request *request,
                            struct reply *reply)
 {
-        CLEANUP(catalog_unrefp) struct catalog *catalog = server_catalog(s);
-        const struct offer *offer;
+        CLEANUP(choice_done) struct choice choice = { 0 };
 
         /* Kepler's exporter never sets node_type, so that its 0 means "any" and its spec is what counts. */
         if (s->options->prefer_machine_spec && request->node_type == 0 && spec_usable(&request->spec))
                 request->node_type = -1;
-        offer = select_model(catalog, request);
-        if (!offer) {
+        choose(s, request, &choice);
+        if (!choice.offer) {
                 reply_no_model(body, reply);
         } else if (request->weight) {
-                reply_weights(request->node_type == -1 ? &offer->weights_named : &offer->weights, reply);
+                reply_weights(s, &choice, weights_of(&choice, request), reply);
         } else {
-                reply_archive(catalog, offer, NULL, reply);
+                reply_archive(s, &choice, NULL, reply);
         }
 }
 
@@ -291,10 +334,9 @@ static int body_from_query(const struct call *call, json_t **ret, struct err *e)
 static void handle_models(struct server *s, const struct call *call, struct reply *reply)
 {
         const char *accept = call->header(call, "Accept"), *known = call->header(call, "If-None-Match");
-        CLEANUP(catalog_unrefp) struct catalog *catalog = server_catalog(s);
+        CLEANUP(choice_done) struct choice choice = { 0 };
         CLEANUP(json_decrefp) json_t *body = NULL;
         struct model_request request;
-        const struct offer *offer;
         struct err e;
         int r = body_from_query(call, &body, &e);
 
@@ -307,18 +349,51 @@ static void handle_models(struct server *s, const struct call *call, struct repl
         request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
         if (!request.weight)
                 reply_header(reply, "Vary", "Accept");
-        offer = select_model(catalog, &request);
-        if (!offer) {
+        choose(s, &request, &choice);
+        if (!choice.offer) {
                 reply_error(reply, 404, "no model fits this request");
         } else if (!request.weight) {
-                reply_archive(catalog, offer, known, reply);
+                reply_archive(s, &choice, known, reply);
         } else {
-                const struct answer *weights =
-                        request.node_type == -1 ? &offer->weights_named : &offer->weights;
+                const struct answer *weights = weights_of(&choice, &request);
 
                 if (!reply_validators(weights->digest, known, reply))
-                        reply_weights(weights, reply);
+                        reply_weights(s, &choice, weights, reply);
         }
+}
+
+/* The list of release keys and its signature, as they are on the disk: who holds the root key puts new ones
+ * there. */
+static void reply_keys(struct server *s, const char *suffix, const char *type, struct reply *reply)
+{
+        char path[CATALOG_PATH_MAX];
+        struct err e;
+        int r = -ENOENT;
+
+        if (*s->options->signing_keys_file &&
+            snprintf(path, sizeof(path), "%s%s", s->options->signing_keys_file, suffix) < (int)sizeof(path))
+                r = file_read(path, &reply->body, &e);
+        if (r == -ENOENT) {
+                reply_error(reply, 404, "this server has no list of keys");
+        } else if (r < 0) {
+                (void)log_error(r, "signing.keys_file: %s", e.text);
+                reply_error(reply, 500, "cannot read the list of keys");
+        } else {
+                reply->type = type;
+                reply_header(reply, "Cache-Control", "no-cache");
+        }
+}
+
+static void handle_keys(struct server *s, const struct call *call, struct reply *reply)
+{
+        (void)call;
+        reply_keys(s, "", type_json, reply);
+}
+
+static void handle_keys_signature(struct server *s, const struct call *call, struct reply *reply)
+{
+        (void)call;
+        reply_keys(s, ".minisig", type_text, reply);
 }
 
 static void reply_best_failed(struct reply *reply, const char *why)
@@ -523,6 +598,9 @@ static const struct route routes[] = {
         { "/model", "POST", ALLOW_POST, REQUEST_BODY_MAX, false, false, handle_model, NULL, NULL },
         { "/best-models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_best_models, NULL, NULL },
         { "/api/v1/models", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_models, NULL, NULL },
+        { "/api/v1/keys", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_keys, NULL, NULL },
+        { "/api/v1/keys.minisig", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_keys_signature,
+          NULL, NULL },
         { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports, NULL },
         { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL, NULL },
         { "/train", "POST", ALLOW_POST, TRAIN_BODY_MAX, true, false, NULL, NULL, submit_training },

@@ -28,6 +28,7 @@ struct reply {
                 char name[32], value[256];
         } headers[REPLY_HEADERS_MAX];
         size_t headers_n;
+        char *signature; /* owned: header Wattloop-Signature; NULL: none */
 };
 void reply_init(struct reply *reply);
 void reply_done(struct reply *reply);

@@ -184,6 +184,8 @@ static enum MHD_Result send_reply(struct exchange *x)
         (void)MHD_add_response_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->type);
         for (size_t i = 0; i < reply->headers_n; i++)
                 (void)MHD_add_response_header(response, reply->headers[i].name, reply->headers[i].value);
+        if (reply->signature && reply->status == 200)
+                (void)MHD_add_response_header(response, "Wattloop-Signature", reply->signature);
         server_count_request(x->httpd->server, reply->status);
         set_deadline(x->httpd, x->connection, x->httpd->server->options->request_ms);
         r = MHD_queue_response(x->connection, (unsigned int)reply->status, response);

@@ -40,6 +40,8 @@ static int setup(void **state)
                                        .database_path = f->database,
                                        .models_path = f->models,
                                        .pipeline_name = (char *)(uintptr_t) "wattloop",
+                                       .signing_key_file = (char *)(uintptr_t) "",
+                                       .signing_keys_file = (char *)(uintptr_t) "",
                                        .provenance = { f->accepted, 1 },
                                        .min_rows = 15,
                                        .max_rows = 1000,
