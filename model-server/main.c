@@ -13,6 +13,7 @@
 #include "model-server/puller.h"
 #include "model-server/replay.h"
 #include "model-server/serve/httpd.h"
+#include "model-server/serve/rollouts.h"
 #include "model-server/serve/trainings.h"
 #include "model-server/serve/watch.h"
 
@@ -95,6 +96,8 @@ static const struct command commands[] = {
         { "publish", "FILE...", 1, 256, "give model files to the fleet; --sign: with signatures beside them",
           publish_run },
         { "keys", "make|sign|revoke|show ...", 1, 128, "key pairs, and the list of release keys", keys_run },
+        { "rollout", "[status|halt|resume [PIPELINE]]", 0, 2, "how new models reach the fleet; stop or go on",
+          rollout_run },
         { "train", "", 0, 0, "--data DIR --out DIR: train all kinds of models on a recording",
           command_train },
         { "evaluate", "FILE...", 1, 256, "--data DIR: score archives and weight files on a recording",

@@ -43,6 +43,8 @@ const struct option options_table[] = {
         { "retention.size", OPTION_SIZE, AT(retention_size), "8GiB", 0, 1e6 * MIB, NULL,
           "Largest size of the database: near it the oldest samples go, and then the oldest rows; 0 is no "
           "limit." },
+        { "retention.reports", OPTION_DURATION, AT(retention_reports_ms), "90d", 60e3, 3650 * 86400e3, NULL,
+          "How long is kept what nodes report of their updates." },
         { "models.path", OPTION_STRING, AT(models_path), "/var/lib/wattloop/pipelines", 0, 0, NULL,
           "Directory of pipelines: the one published here, and any of Kepler's put beside it." },
         { "pipeline.name", OPTION_STRING, AT(pipeline_name), "wattloop", 0, 0, NULL,
@@ -85,6 +87,16 @@ const struct option options_table[] = {
           "keys." },
         { "signing.expires", OPTION_DURATION, AT(signing_expires_ms), "30d", 0, 3650 * 86400e3, NULL,
           "How long a signature is good; all are made anew after half of it. 0: for ever." },
+        { "rollout.stages", OPTION_LIST, AT(rollout_stages), "", 0, 0, NULL,
+          "Percent of the nodes that get a new model at first, next, and so on; then all. Empty: all at "
+          "once." },
+        { "rollout.stage_time", OPTION_DURATION, AT(rollout_stage_ms), "1h", 0, 365 * 86400e3, NULL,
+          "How long each stage lasts at least." },
+        { "rollout.min_reports", OPTION_INT, AT(rollout_min_reports), "3", 0, 1e6, NULL,
+          "Nodes that have to report of a model before it goes on to the next stage, or is halted." },
+        { "rollout.halt_share", OPTION_DOUBLE, AT(rollout_halt_share), "0.1", 0, 1, NULL,
+          "A model is halted when a larger share of the nodes that report of it refuse it or go back from "
+          "it." },
         { "serve.prefer_machine_spec", OPTION_BOOL, AT(prefer_machine_spec), "false", 0, 0, NULL,
           "Take node type 0 sent along with a machine spec as 'any', as Kepler's exporter means it." },
         { "limits.import_bytes", OPTION_SIZE, AT(import_bytes), "16MiB", 1 * KIB, 1024 * MIB, NULL,
@@ -163,6 +175,13 @@ int options_check(const void *options, struct err *e)
         if (!valid_name(o->pipeline_name))
                 return err_set(e, -EINVAL, "pipeline.name: '%s' is not a plain directory name",
                                o->pipeline_name);
+        for (size_t i = 0; i < o->rollout_stages.n; i++) {
+                uint64_t percent;
+
+                if (num_parse_u64(o->rollout_stages.items[i], &percent) < 0 || percent < 1 || percent > 99)
+                        return err_set(e, -EINVAL, "rollout.stages: '%.32s' is not 1 to 99 percent",
+                                       o->rollout_stages.items[i]);
+        }
         if (!*o->database_path || !*o->models_path)
                 return err_set(e, -EINVAL, "database.path and models.path must not be empty");
         return 0;

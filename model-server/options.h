@@ -12,7 +12,7 @@ struct options {
         char *models_path;
         char *pipeline_name;
         long long retention_samples_ms, retention_rows_ms;
-        long long retention_size;
+        long long retention_size, retention_reports_ms;
         struct string_list provenance;
         long long min_rows, max_rows, trial_rows, seed;
         double node_share, forgetting;
@@ -23,6 +23,9 @@ struct options {
         long long prometheus_interval_ms, prometheus_lookback_ms, prometheus_step_ms;
         char *signing_key_file, *signing_keys_file;
         long long signing_expires_ms;
+        struct string_list rollout_stages; /* percents */
+        long long rollout_stage_ms, rollout_min_reports;
+        double rollout_halt_share;
         bool prefer_machine_spec;
         long long import_bytes, import_plain_bytes, import_lines, line_samples;
         long long connections;

@@ -15,12 +15,16 @@
 #include "common/log.h"
 #include "common/prom.h"
 #include "config/cli.h"
+#include "model-server/reports.h"
 #include "model-server/serve/publish.h"
+#include "model-server/serve/rollouts.h"
 #include "model-server/serve/signer.h"
 #include "model-server/serve/unpack.h"
 
-#define STATUS_MAX    ((size_t)64 << 20)
-#define TRIM_EVERY_MS 10000
+#define STATUS_MAX       ((size_t)64 << 20)
+#define TRIM_EVERY_MS    10000
+#define FLEET_MAX        5000 /* rows of the fleet in a status */
+#define ROLLOUT_EVERY_MS 1000
 
 const int server_status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405,
                                                 411, 413, 415, 500, 503, 507, 0 };
@@ -161,6 +165,11 @@ static int serve_pipeline(struct server *s, const char *name, struct pipeline *p
 
         (void)pthread_mutex_lock(&s->swap);
         r = catalog_with(s->catalog, s->options->pipeline_name, name, p, &next, e);
+        if (r == 0 && s->rollouts) {
+                r = rollouts_set(s->rollouts, next, clock_wall_ms(), e);
+                if (r < 0)
+                        catalog_unref(next);
+        }
         if (r == 0) {
                 (void)pthread_mutex_lock(&s->lock);
                 old = s->catalog;
@@ -273,6 +282,23 @@ static int open_learning(struct server *s, struct err *e)
         return learn_open(&settings, &s->learn, e);
 }
 
+static int open_rollouts(struct server *s, struct err *e)
+{
+        const struct options *o = s->options;
+        const struct rollouts_settings settings = { o->models_path,
+                                                    o->pipeline_name,
+                                                    &o->rollout_stages,
+                                                    o->rollout_stage_ms,
+                                                    (uint64_t)o->rollout_min_reports,
+                                                    o->rollout_halt_share };
+        int r;
+
+        if (!o->rollout_stages.n)
+                return 0;
+        r = rollouts_open(&settings, &s->rollouts, e);
+        return r < 0 ? r : rollouts_set(s->rollouts, s->catalog, clock_wall_ms(), e);
+}
+
 int server_open(struct server *s, const struct options *o, struct err *e)
 {
         int r;
@@ -302,6 +328,8 @@ int server_open(struct server *s, const struct options *o, struct err *e)
         if (r == 0)
                 r = open_signer(s, e);
         if (r == 0)
+                r = open_rollouts(s, e);
+        if (r == 0)
                 r = open_learning(s, e);
         if (r < 0) {
                 server_close(s);
@@ -316,6 +344,7 @@ void server_close(struct server *s)
         learn_close(s->learn); /* first: it publishes */
         catalog_unref(s->catalog);
         signer_free(s->signer);
+        rollouts_free(s->rollouts);
         store_close(s->store);
         for (size_t i = 0; i < s->tokens_n; i++)
                 free(s->tokens[i].node_id);
@@ -358,15 +387,47 @@ static void trim_if_due(struct server *s)
         if (now_ns < s->trim_ns)
                 return;
         r = store_trim(s->store, &s->retention, clock_wall_ms(), &e);
+        if (r == 0)
+                r = store_trim_reports(s->store, clock_wall_ms() - s->options->retention_reports_ms, &e);
         if (r < 0)
                 (void)log_error(r, "cannot drop old samples: %s", e.text);
         if (r <= 0) /* else the next slice follows the next jobs */
                 s->trim_ns = now_ns + TRIM_EVERY_MS * NS_PER_MS;
 }
 
+static void roll_out_if_due(struct server *s)
+{
+        uint64_t now_ns = clock_monotonic_ns();
+        struct err e;
+        int r;
+
+        if (!s->rollouts || now_ns < s->rollout_ns)
+                return;
+        s->rollout_ns = now_ns + ROLLOUT_EVERY_MS * NS_PER_MS;
+        r = rollouts_tick(s->rollouts, s->store, clock_wall_ms(), &e);
+        if (r < 0)
+                (void)log_error(r, "%s", e.text);
+        if (r > 0)
+                signer_renew(s->signer);
+}
+
 void server_work_if_due(struct server *s)
 {
         trim_if_due(s);
+        roll_out_if_due(s);
+}
+
+int server_report(struct server *s, const char *body, size_t size, const char *node_id, size_t *ret_new,
+                  size_t *ret_n, struct err *e)
+{
+        int r = reports_take(s->store, body, size, node_id, clock_wall_ms(), ret_new, ret_n, e);
+
+        if (r < 0)
+                return r;
+        atomic_fetch_add(&s->counters.reports, *ret_new);
+        if (s->rollouts && *ret_new)
+                rollouts_poke(s->rollouts);
+        return 0;
 }
 
 static uint64_t sum_rows(const uint64_t rows[PROVENANCE_N], unsigned int accepted)
@@ -396,6 +457,18 @@ static int list_node(const struct node_info *node, void *arg, struct err *e)
                                               "rows", (json_int_t)sum_rows(node->rows, accepted),
                                               "refused_rows", (json_int_t)sum_rows(node->rows, ~accepted),
                                               "last_seen_ms", (json_int_t)node->last_seen_ms));
+        return 0;
+}
+
+static int list_standing(const struct standing *at, void *arg, struct err *e)
+{
+        (void)e;
+        (void)json_array_append_new(
+                arg, json_pack("{s:s, s:s, s:s, s:s, s:s, s:I, s:s, s:s, s:s, s:I, s:s}", "node_id",
+                               at->last.node_id, "node_name", at->last.node_name, "slot", at->last.slot, "id",
+                               at->id, "model", at->model, "since_ms", (json_int_t)at->since_ms, "outcome",
+                               at->outcome, "outcome_id", at->last.id, "outcome_model", at->last.model,
+                               "outcome_ms", (json_int_t)at->last.time_ms, "why", at->last.why));
         return 0;
 }
 
@@ -463,11 +536,16 @@ void server_note_refusal(struct server *s, const char *batch, int status, const 
 int server_status(struct server *s, json_t **ret, struct err *e)
 {
         CLEANUP(json_decrefp)
-        json_t *nodes = json_array(), *refused = json_object(), *accepted = json_array();
+        json_t *nodes = json_array(), *refused = json_object(), *accepted = json_array(),
+               *fleet = json_array();
         struct listing listing = { s, nodes };
-        uint64_t samples, rows[PROVENANCE_N];
+        uint64_t samples, fleet_n, rows[PROVENANCE_N];
         int r = store_each_node(s->store, list_node, &listing, e);
 
+        if (r == 0)
+                r = store_each_standing(s->store, FLEET_MAX, list_standing, fleet, e);
+        if (r == 0)
+                r = store_count_standings(s->store, &fleet_n, e);
         if (r == 0)
                 r = store_count_samples(s->store, &samples, e);
         if (r == 0)
@@ -481,8 +559,9 @@ int server_status(struct server *s, json_t **ret, struct err *e)
                         (void)json_object_set_new(refused, provenance_names[p],
                                                   json_integer((json_int_t)rows[p]));
         }
-        *ret = json_pack("{s:s, s:O, s:I, s:I, s:O, s:O, s:I, s:o, s:o, s:o}", "version", WATTLOOP_VERSION,
-                         "nodes", nodes, "samples", (json_int_t)samples, "rows",
+        *ret = json_pack("{s:s, s:O, s:I, s:o, s:O, s:I, s:I, s:O, s:O, s:I, s:o, s:o, s:o}", "version",
+                         WATTLOOP_VERSION, "fleet", fleet, "fleet_nodes", (json_int_t)fleet_n, "rollouts",
+                         rollouts_status(s->rollouts), "nodes", nodes, "samples", (json_int_t)samples, "rows",
                          (json_int_t)sum_rows(rows, s->settings.accepted), "accepted_provenance", accepted,
                          "refused_rows", refused, "batches_refused",
                          (json_int_t)atomic_load(&s->counters.imports_refused), "refused_batches",
@@ -593,6 +672,7 @@ void server_write_metrics(struct server *s, struct buf *out)
                       &c->publications);
         write_counter(out, "wattloop_server_publications_failed_total", "Times it could not be published.",
                       &c->publications_failed);
+        write_counter(out, "wattloop_server_reports_total", "Reports of updates stored.", &c->reports);
         prom_family(out, "wattloop_server_requests_total", "counter",
                     "HTTP requests answered by status code.");
         for (int i = 0; i < STATUS_CODES; i++) {

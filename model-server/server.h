@@ -26,7 +26,7 @@ struct counters {
         atomic_ullong samples, added, duplicate, ignored;
         atomic_ullong rows;
         atomic_ullong intervals[FOLD_VERDICTS];
-        atomic_ullong publications, publications_failed;
+        atomic_ullong publications, publications_failed, reports;
         atomic_ullong requests[STATUS_CODES]; /* by server_status_codes */
 };
 extern const int server_status_codes[STATUS_CODES];
@@ -41,6 +41,7 @@ struct refusal {
 
 struct trainings;
 struct signer;
+struct rollouts;
 struct server {
         const struct options *options;
         struct token *tokens; /* owned */
@@ -55,13 +56,15 @@ struct server {
         struct learn *learn;
         struct trainings *trainings; /* serve/trainings.h; NULL until main() has started it */
         struct signer *signer;       /* serve/signer.h; NULL: nothing is signed */
+        struct rollouts *rollouts;   /* serve/rollouts.h; NULL: what is new is for all at once */
         bool withdraw; /* of the learning thread: what is published is of power that is not accepted */
 
         /* The worker thread's alone. */
         struct store *store;
         struct import_settings settings;
         struct retention retention;
-        uint64_t trim_ns; /* monotonic: not again before */
+        uint64_t trim_ns;    /* monotonic: not again before */
+        uint64_t rollout_ns; /* likewise */
 };
 
 /* Opens the database and restores what was learned; reads the pipelines. */
@@ -77,6 +80,9 @@ bool server_token_ok(const struct server *server, const char *authorization, con
 
 /* Of the worker thread. */
 void server_import(struct server *server, struct upload *const uploads[], size_t n);
+/* A body of POST /api/v1/report; errors of reports_take(). */
+int server_report(struct server *server, const char *body, size_t size, const char *node_id, size_t *ret_new,
+                  size_t *ret_n, struct err *e);
 int server_status(struct server *server, json_t **ret, struct err *e); /* contract 3 */
 void server_work_if_due(struct server *server);                        /* drops what is too old */
 

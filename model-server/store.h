@@ -105,6 +105,38 @@ int store_trim(struct store *store, const struct retention *retention, int64_t n
 /* Bytes of pages in use. */
 int store_size(struct store *store, uint64_t *ret, struct err *e);
 
+/* ---- what nodes report ---- */
+
+enum outcome { OUTCOME_INSTALLED, OUTCOME_REFUSED, OUTCOME_ROLLED_BACK, OUTCOMES };
+int outcome_find(const char *name); /* "installed", "refused", "rolled-back"; or -1 */
+
+#define REPORTS_OF_NODE_MAX 1000 /* the oldest go */
+struct report {
+        const char *node_id, *node_name, *slot;
+        const char *id, *model, *why; /* "" unknown */
+        int64_t time_ms;              /* the node's clock */
+        int outcome;                  /* enum outcome */
+};
+/* Inside a transaction. 1: new; 0: it was there already. */
+int store_add_report(struct store *store, const struct report *report, int64_t now_ms, struct err *e);
+
+/* A node's last report of a slot, and what it serves there. */
+struct standing {
+        struct report last;
+        const char *outcome;
+        const char *id, *model; /* "" unknown */
+        int64_t since_ms;
+};
+/* Those that went wrong first, then the latest. */
+int store_each_standing(struct store *store, size_t max,
+                        int (*fn)(const struct standing *standing, void *arg, struct err *e), void *arg,
+                        struct err *e);
+int store_count_standings(struct store *store, uint64_t *ret, struct err *e);
+/* Nodes whose last report, received since then, is about this model. */
+int store_count_outcomes(struct store *store, const char *id, int64_t since_ms, uint64_t ret[OUTCOMES],
+                         struct err *e);
+int store_trim_reports(struct store *store, int64_t before_ms, struct err *e);
+
 /* ---- settings, and what there is ---- */
 
 /* A setting's text, "" when never set. */

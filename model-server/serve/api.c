@@ -14,8 +14,10 @@
 #include "common/json.h"
 #include "common/log.h"
 #include "common/num.h"
+#include "model-server/reports.h"
 #include "model-server/serve/page.h"
 #include "model-server/serve/request.h"
+#include "model-server/serve/rollouts.h"
 #include "model-server/serve/seal.h"
 #include "model-server/serve/select.h"
 #include "model-server/serve/trainings.h"
@@ -206,10 +208,41 @@ static void choice_done(struct choice *choice)
         catalog_unref(choice->catalog);
 }
 
-static void choose(struct server *s, const struct model_request *request, struct choice *ret)
+#define NODE_ID_DIGITS 32
+
+/* NULL: the client does not say, or not as it should, which node it is. */
+static const char *node_of(const struct call *call)
 {
-        *ret = (struct choice){ .catalog = server_catalog(s) };
-        ret->offer = select_model(ret->catalog, request);
+        const char *id = call->header(call, "Wattloop-Node");
+
+        return id && strlen(id) == NODE_ID_DIGITS && strspn(id, "0123456789abcdef") == NODE_ID_DIGITS ? id
+                                                                                                      : NULL;
+}
+
+/* False: the query names no wish that there is. */
+static bool read_wish(const struct call *call, enum rollout_wish *ret)
+{
+        static const char *const names[] = { [WISH_STABLE] = "stable", [WISH_CANDIDATE] = "candidate" };
+        const char *text = call->query(call, "rollout");
+
+        *ret = WISH_OWN;
+        for (int i = WISH_STABLE; text && i <= WISH_CANDIDATE; i++)
+                if (!strcmp(text, names[i]))
+                        *ret = (enum rollout_wish)i;
+        return !text || *ret != WISH_OWN;
+}
+
+static void choose(struct server *s, const struct call *call, const struct model_request *request,
+                   enum rollout_wish wish, struct choice *ret)
+{
+        *ret = (struct choice){ 0 };
+        if (s->rollouts) {
+                rollouts_choose(s->rollouts, request, node_of(call), wish, ret);
+                return;
+        }
+        ret->catalog = server_catalog(s);
+        if (wish != WISH_CANDIDATE)
+                ret->offer = select_model(ret->catalog, request);
 }
 
 static const struct answer *weights_of(const struct choice *choice, const struct model_request *request)
@@ -217,15 +250,15 @@ static const struct answer *weights_of(const struct choice *choice, const struct
         return request->node_type == -1 ? &choice->offer->weights_named : &choice->offer->weights;
 }
 
-static void answer_request(struct server *s, const json_t *body, struct model_request *request,
-                           struct reply *reply)
+static void answer_request(struct server *s, const struct call *call, const json_t *body,
+                           struct model_request *request, struct reply *reply)
 {
         CLEANUP(choice_done) struct choice choice = { 0 };
 
         /* Kepler's exporter never sets node_type, so that its 0 means "any" and its spec is what counts. */
         if (s->options->prefer_machine_spec && request->node_type == 0 && spec_usable(&request->spec))
                 request->node_type = -1;
-        choose(s, request, &choice);
+        choose(s, call, request, WISH_OWN, &choice);
         if (!choice.offer) {
                 reply_no_model(body, reply);
         } else if (request->weight) {
@@ -255,7 +288,7 @@ static void handle_model(struct server *s, const struct call *call, struct reply
                 return;
         }
         request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
-        answer_request(s, body, &request, reply);
+        answer_request(s, call, body, &request, reply);
 }
 
 /* Query parameters of GET /api/v1/models are the keys of POST /model; lists are separated by commas. */
@@ -338,18 +371,22 @@ static void handle_models(struct server *s, const struct call *call, struct repl
         CLEANUP(json_decrefp) json_t *body = NULL;
         struct model_request request;
         struct err e;
+        enum rollout_wish wish;
         int r = body_from_query(call, &body, &e);
 
         if (r == 0)
                 r = request_from_json(body, &request, &e);
+        if (r == 0 && !read_wish(call, &wish))
+                r = err_set(&e, -EINVAL, "rollout is neither 'stable' nor 'candidate'");
         if (r < 0) {
                 reply_error(reply, 400, "%s", e.text);
                 return;
         }
         request.wattloop = accept && strstr(accept, ACCEPT_WATTLOOP);
-        if (!request.weight)
-                reply_header(reply, "Vary", "Accept");
-        choose(s, &request, &choice);
+        if (s->rollouts || !request.weight)
+                reply_header(reply, "Vary", "%s%s%s", request.weight ? "" : "Accept",
+                             s->rollouts && !request.weight ? ", " : "", s->rollouts ? "Wattloop-Node" : "");
+        choose(s, call, &request, wish, &choice);
         if (!choice.offer) {
                 reply_error(reply, 404, "no model fits this request");
         } else if (!request.weight) {
@@ -544,6 +581,29 @@ static void handle_imports(struct server *s, const struct call *const calls[], s
                 reply_upload(s, good[i], replies[good[i] - uploads]);
 }
 
+static void handle_report(struct server *s, const struct call *call, struct reply *reply)
+{
+        size_t added = 0, n = 0;
+        struct err e;
+        int r, status;
+
+        if (!is_json_type(call->header(call, "Content-Type"))) {
+                reply_error(reply, 415, "Content-Type is not application/json");
+                return;
+        }
+        r = server_report(s, call->body ? call->body : "", call->size, call->node_id, &added, &n, &e);
+        if (r >= 0) {
+                (void)buf_printf(&reply->body, "{\"new\": %zu, \"duplicate\": %zu}", added, n - added);
+                return;
+        }
+        status = import_status(r);
+        reply_error(reply, status, "%s", e.text);
+        if (status >= 500)
+                (void)log_error(r, "a report is not stored: %s", e.text);
+        if (status == 503 || status == 507)
+                reply_header(reply, "Retry-After", RETRY_AFTER);
+}
+
 static void handle_status(struct server *s, const struct call *call, struct reply *reply)
 {
         CLEANUP(json_decrefp) json_t *status = NULL;
@@ -602,6 +662,7 @@ static const struct route routes[] = {
         { "/api/v1/keys.minisig", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_keys_signature,
           NULL, NULL },
         { "/api/v1/import", "POST", ALLOW_POST, 0, true, true, NULL, handle_imports, NULL },
+        { "/api/v1/report", "POST", ALLOW_POST, REPORTS_BODY_MAX, true, true, handle_report, NULL, NULL },
         { "/api/v1/status", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, true, handle_status, NULL, NULL },
         { "/train", "POST", ALLOW_POST, TRAIN_BODY_MAX, true, false, NULL, NULL, submit_training },
         { "/api/v1/train", "GET", ALLOW_GET, REQUEST_BODY_MAX, false, false, handle_training, NULL, NULL },

@@ -29,7 +29,7 @@ struct httpd {
         struct MHD_Daemon *daemon;
         unsigned short port;
         atomic_int active; /* requests between their header and their end */
-        atomic_int uploads, queries;
+        atomic_int uploads, queries, reports;
         atomic_size_t reply_bytes;
         pthread_mutex_t lock;
         struct peer peers; /* ring, under the lock */
@@ -278,7 +278,10 @@ static void check_head(struct exchange *x)
                 note_refusal(x, route, 413, "a larger body than limits.import_bytes");
                 return;
         }
-        if (route->worker && route->body_max &&
+        if (route->worker && route->needs_token && route->body_max &&
+            !take_slot(x, &h->reports, HTTPD_REPORTS_MAX, "reports"))
+                return;
+        if (route->worker && route->body_max && !route->needs_token &&
             !take_slot(x, &h->queries, HTTPD_QUERIES_MAX, "such requests"))
                 return;
         if (!route->body_max && !take_slot(x, &h->uploads, HTTPD_UPLOADS_MAX, "uploads"))

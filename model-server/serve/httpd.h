@@ -10,7 +10,8 @@
 #define TLS_FILE_MAX      ((size_t)1 << 20)
 #define HTTPD_HEADER_MAX  ((size_t)32 << 10) /* request line and headers */
 #define HTTPD_UPLOADS_MAX 64                 /* uploads in memory or in work; more are told to come back */
-#define HTTPD_QUERIES_MAX 4 /* other requests that wait for the worker, before uploads wait too long */
+#define HTTPD_QUERIES_MAX 4  /* other requests that wait for the worker, before uploads wait too long */
+#define HTTPD_REPORTS_MAX 64 /* of nodes; small and quick, and a fleet's come together */
 #define HTTPD_REPLIES_MAX ((size_t)256 << 20) /* bytes of all answers that clients have not read yet */
 #define HTTPD_REPLY_SMALL ((size_t)64 << 10)  /* not counted: acknowledgements and weights always get out */
 #define HTTPD_DRAIN_MAX   ((size_t)64 << 20) /* of a refused body: read, so that the client sees the answer */

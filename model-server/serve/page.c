@@ -213,6 +213,94 @@ static void put_nodes(struct buf *out, const json_t *status, int64_t now_ms)
         end_section(out, nodes, n);
 }
 
+static void put_tag(struct buf *out, const char *text)
+{
+        PUT("<span class=\"tag ");
+        html_text(out, text);
+        PUT("\">");
+        html_text(out, text);
+        PUT("</span>");
+}
+
+static void put_rollouts(struct buf *out, const json_t *status, int64_t now_ms)
+{
+        const json_t *rollouts = json_object_get(status, "rollouts");
+        size_t n = shown_of(rollouts);
+
+        put_section(
+                out, "Rollouts under way", rollouts, "None: what is published is for all nodes.",
+                "<th>Pipeline</th><th class=\"n\">Nodes, %</th><th class=\"n\">Stage</th><th>Since</th><th "
+                "class=\"n\">Installed</th><th class=\"n\">Refused</th><th class=\"n\">Went "
+                "back</th><th>State</th>");
+        for (size_t i = 0; i < n; i++) {
+                const json_t *rollout = json_array_get(rollouts, i),
+                             *models = json_object_get(rollout, "models");
+                static const char *const counts[] = { "installed", "refused", "rolled_back" };
+                bool halted = json_is_true(json_object_get(rollout, "halted"));
+
+                PUT("<tr class=\"rollout\" data-halted=\"%d\"><td>", halted);
+                put_text(out, rollout, "pipeline");
+                PUT("</td>");
+                put_number(out, rollout, "percent", -1);
+                PUT("<td class=\"n\">%lld of %lld</td>", (long long)int_of(rollout, "stage"),
+                    (long long)int_of(rollout, "stages"));
+                put_age(out, "since_ms", int_of(rollout, "since_ms"), now_ms);
+                for (int c = 0; c < 3; c++) {
+                        long long sum = 0;
+
+                        for (size_t m = 0; m < json_array_size(models); m++)
+                                sum += int_of(json_array_get(models, m), counts[c]);
+                        PUT("<td class=\"n\" data-%s=\"%lld\">%lld</td>", counts[c], sum, sum);
+                }
+                PUT("<td>");
+                put_tag(out, halted ? "halted" : "running");
+                PUT(" ");
+                put_text(out, rollout, "why");
+                PUT("</td></tr>");
+        }
+        end_section(out, rollouts, n);
+}
+
+static void put_fleet(struct buf *out, const json_t *status, int64_t now_ms)
+{
+        const json_t *fleet = json_object_get(status, "fleet");
+        long long all = int_of(status, "fleet_nodes");
+        size_t n = shown_of(fleet);
+
+        put_section(out, "Fleet", fleet, "No node has reported an update yet.",
+                    "<th>Node</th><th>Slot</th><th>Serves</th><th>Since</th><th>Last "
+                    "outcome</th><th>Of</th><th>When</th>"
+                    "<th>Why</th>");
+        for (size_t i = 0; i < n; i++) {
+                const json_t *node = json_array_get(fleet, i);
+
+                PUT("<tr class=\"fleet\" data-node_id=\"");
+                put_text(out, node, "node_id");
+                PUT("\" data-id=\"%.64s\" data-outcome=\"", text_of(node, "id"));
+                put_text(out, node, "outcome");
+                PUT("\"><td>");
+                put_text(out, node, "node_name");
+                PUT("<br><code>%.12s</code></td><td>", text_of(node, "node_id"));
+                put_text(out, node, "slot");
+                PUT("</td><td>");
+                put_text(out, node, "model");
+                PUT(" <code>%.12s</code></td>", text_of(node, "id"));
+                put_age(out, "since_ms", int_of(node, "since_ms"), now_ms);
+                PUT("<td>");
+                put_tag(out, text_of(node, "outcome"));
+                PUT("</td><td>");
+                put_text(out, node, "outcome_model");
+                PUT(" <code>%.12s</code></td>", text_of(node, "outcome_id"));
+                put_age(out, "outcome_ms", int_of(node, "outcome_ms"), now_ms);
+                PUT("<td>");
+                put_text(out, node, "why");
+                PUT("</td></tr>");
+        }
+        end_section(out, fleet, n);
+        if (all > (long long)json_array_size(fleet))
+                PUT("<p class=\"none\">Of %lld; those that went wrong come first.</p>", all);
+}
+
 static const json_t *champion_of(const json_t *status, const char *content_id)
 {
         const json_t *list = json_object_get(json_object_get(status, "learning"), "champions");
@@ -221,15 +309,6 @@ static const json_t *champion_of(const json_t *status, const char *content_id)
                 if (!strcmp(text_of(json_array_get(list, i), "content_id"), content_id))
                         return json_array_get(list, i);
         return NULL;
-}
-
-static void put_tag(struct buf *out, const char *text)
-{
-        PUT("<span class=\"tag ");
-        html_text(out, text);
-        PUT("\">");
-        html_text(out, text);
-        PUT("</span>");
 }
 
 static void put_models(struct buf *out, const json_t *status, int64_t now_ms)
@@ -436,6 +515,8 @@ void page_handle(struct server *s, const struct call *call, struct reply *reply)
         put_head(out, status);
         put_nodes(out, status, now_ms);
         put_models(out, status, now_ms);
+        put_rollouts(out, status, now_ms);
+        put_fleet(out, status, now_ms);
         put_plots(out, s, status, call->query(call, "model"));
         put_history(out, status, now_ms);
         put_scores(out, status);
