@@ -59,7 +59,7 @@ class Counter(threading.Thread):
         new.rename(self.zone / "energy_uj")
 
     def run(self):
-        while True:
+        while not stopping.is_set():
             self.write()
             time.sleep(0.01)
 
@@ -246,7 +246,8 @@ def main():
         return 0
     hurry()
     print(f"# {seconds:.0f} s, seed {seed}, Linux {os.uname().release}", flush=True)
-    Counter(directory / "sys").start()
+    counter = Counter(directory / "sys")
+    counter.start()
     steady = start(directory, directory / "samples.db", directory / "steady.log")
     while b"beginning an epoch" not in (directory / "steady.log").read_bytes() and steady.poll() is None:
         time.sleep(0.1)
@@ -301,6 +302,8 @@ def main():
           f"{counts['kills']} and {counts['full']} times")
     judge("killed", small / "samples.db", counts["kills"] + 1).close()
     parent.rmdir()
+    stopping.set()
+    counter.join()
     subprocess.run(["umount", small], check=False)
     if any(failures):
         print(f"# left in {directory}")
