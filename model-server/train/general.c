@@ -20,6 +20,8 @@
 const struct general_settings general_settings[] = {
         { "KubeletOnly", NULL, { 3, 60, 64, 0.1, 10, 0.8, 0.8, 1 }, 0.5, 1, true },
         { "CgroupOnly", NULL, { 3, 60, 64, 0.1, 10, 0.8, 0.8, 1 }, 0.5, 1, true },
+        { "CounterOnly", "dram", { 5, 200, 64, 0.08, 5, 0.8, 0.8, 1 }, 0.5, 3, true },
+        { "CounterIRQCombined", "dram", { 5, 200, 64, 0.08, 5, 0.8, 0.8, 1 }, 0.5, 3, true },
         { NULL, NULL, { 5, 150, 128, 0.1, 5, 0.8, 0.8, 1 }, 0.5, 3, true },
 };
 
