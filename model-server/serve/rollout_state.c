@@ -38,6 +38,7 @@ void rollout_part_begin(struct rollout_part *part, const char *print, int64_t no
         (void)snprintf(part->print, sizeof(part->print), "%s", print);
         part->stage = 0;
         part->since_ms = part->counted_ms = now_ms;
+        part->reports_before = 0;
         part->halted = false;
         part->why[0] = '\0';
 }
@@ -78,6 +79,7 @@ static int read_part(const char *name, const json_t *object, struct rollout_stat
         part->stage = stage < 0 || stage > UINT16_MAX ? 0 : (unsigned int)stage;
         part->since_ms = since_ms;
         part->counted_ms = counted_ms;
+        part->reports_before = (uint64_t)json_integer_value(json_object_get(object, "reports_before"));
         part->halted = json_is_true(json_object_get(object, "halted"));
         return 0;
 }
@@ -140,10 +142,11 @@ static int write_state(struct rollout_state *s, struct err *e)
                 const struct rollout_part *p = &s->parts[i];
 
                 (void)json_object_set_new(object, p->name,
-                                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:b}", "print", p->print,
+                                          json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:b}", "print", p->print,
                                                     "why", p->why, "stage", (json_int_t)p->stage, "since_ms",
                                                     (json_int_t)p->since_ms, "counted_ms",
-                                                    (json_int_t)p->counted_ms, "halted", p->halted));
+                                                    (json_int_t)p->counted_ms, "reports_before",
+                                                    (json_int_t)p->reports_before, "halted", p->halted));
         }
         buf_init(&text, STATE_MAX);
         if (json_write(object, &text) < 0)
@@ -192,6 +195,7 @@ int rollout_state_reread(struct rollout_state *s, struct err *e)
                 mine->halted = theirs.parts[i].halted;
                 mine->since_ms = theirs.parts[i].since_ms;
                 mine->counted_ms = theirs.parts[i].counted_ms;
+                mine->reports_before = theirs.parts[i].reports_before;
                 memcpy(mine->why, theirs.parts[i].why, sizeof(mine->why));
         }
         return 1;
@@ -219,8 +223,10 @@ static bool set_halted(struct rollout_part *p, bool halted)
                 return false;
         p->halted = halted;
         (void)snprintf(p->why, sizeof(p->why), "%s", halted ? "by the operator" : "");
-        if (!halted)
+        if (!halted) {
                 p->since_ms = p->counted_ms = clock_wall_ms();
+                p->reports_before = 0;
+        }
         return true;
 }
 

@@ -16,6 +16,7 @@ struct rollout_part {
         unsigned int stage;        /* from 0 */
         int64_t since_ms;          /* this stage began */
         int64_t counted_ms;        /* reports received since then count */
+        uint64_t reports_before;   /* this stage */
         bool halted;
         char why[200];
 };

@@ -486,10 +486,12 @@ static int go_on(struct rollouts *r, struct rollout_part *part, int64_t now_ms, 
 
         if (part->halted)
                 return !was_halted;
-        if (now_ms - part->since_ms < r->settings.stage_ms || reported < r->settings.min_reports)
+        if (now_ms - part->since_ms < r->settings.stage_ms ||
+            reported < part->reports_before + r->settings.min_reports)
                 return 0;
         if (part->stage + 1 < r->settings.stages->n) {
                 part->stage++;
+                part->reports_before = reported;
                 part->since_ms = now_ms;
                 log_info("pipeline '%s': the rollout goes on to %u %% of the nodes", part->name,
                          percent_of(r, part));
