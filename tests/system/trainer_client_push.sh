@@ -111,6 +111,14 @@ fresh 9
 serve big:2
 check "a batch that is too large is halved" client push
 [ "$(cursor)" = 9 ] && ok "until all of it went through" || not_ok "until all of it went through" "$(cat "$dir/log")"
+fresh 20
+serve ok
+check "a batch over limit_bytes is split before it is sent" client push --server-limit-bytes 700
+[ "$(cursor)" = 20 ] && [ "$(wc -l <"$dir/log")" -gt 1 ] && ok "and all of it arrives" || not_ok "and all of it arrives" "$(cat "$dir/log")"
+fresh 20
+began=${EPOCHREALTIME/./}
+check "rate_bytes bounds what is sent in a second" client push --batch-intervals 2 --server-rate-bytes 8000
+[ $((${EPOCHREALTIME/./} - began)) -gt 300000 ] && [ "$(cursor)" = 20 ] && ok "by waiting" || not_ok "by waiting" "$((${EPOCHREALTIME/./} - began)) us"
 
 # ---- what is in the database ----
 fresh 3
