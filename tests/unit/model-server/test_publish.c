@@ -180,7 +180,8 @@ static void published_files_are_keplers(void **state)
         assert_int_equal(pipeline_node_types(f->pipeline)->n, 1);
 }
 
-/* From the bytes a client gets to watts: the same as the learner's. */
+/* From the bytes a client gets to watts: those of the learner, which minimises squares where trainers may
+ * choose. */
 static void published_models_predict_as_the_learner_does(void **state)
 {
         const char *const columns[] = { "bpf_page_cache_hit", "cpu_cycles", "bpf_cpu_time_ms" };
@@ -214,7 +215,7 @@ static void published_models_predict_as_the_learner_does(void **state)
                         double learners = weights_predict(&w, (double[]){ row[2], row[0] });
 
                         model_predict(models[m], index, row, 3, 1, out);
-                        assert_true(fabs(out[package] - learners) <= 1e-13 * learners); /* order of sums */
+                        assert_true(fabs(out[package] - learners) <= 0.01 * learners); /* another loss */
                 }
                 model_free(models[m]);
         }
