@@ -215,7 +215,7 @@ static void published_models_predict_as_the_learner_does(void **state)
                         double learners = weights_predict(&w, (double[]){ row[2], row[0] });
 
                         model_predict(models[m], index, row, 3, 1, out);
-                        assert_true(fabs(out[package] - learners) <= 0.01 * learners); /* another loss */
+                        assert_true(fabs(out[package] - learners) <= 0.02 * learners); /* another loss */
                 }
                 model_free(models[m]);
         }
