@@ -149,6 +149,11 @@ $(B)/tests/system/%: $(B)/tests/system/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $< $(LIB) $(call pc_libs,common) -o $@
 
+# The updater's own objects, with every call that changes the disk wrapped.
+$(B)/tests/system/updater_faults: $(B)/tests/system/updater_faults.o $(B)/updater/main.o $(B)/lib/updater.a $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $(call wraps,tests/system/updater_faults.c) $^ $(call pc_libs,updater) -o $@
+
 $(B)/tests/bench/%.bpf.o: tests/bench/%.bpf.c | have-build
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
@@ -205,6 +210,12 @@ soak-model-server: have-build $(BINARIES)
 	@SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SEED=$(SOAK_SEED) B=$(B) tests/system/model_server_kill.sh
 .PHONY: soak-model-server
 PACKAGES_CI += openssl # tests/system/model_server_pipelines.sh: a certificate
+
+ROUNDS ?= 1000
+## soak-updater: the updater killed before each of its steps and at ROUNDS (1000) random moments from SEED (1); make check does a twentieth
+soak-updater: have-build $(BINARIES) $(TOOLS)
+	@B=$(B) ROUNDS=$(ROUNDS) SEED=$(SEED) tests/system/updater_kill.sh
+.PHONY: soak-updater
 
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)

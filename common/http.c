@@ -80,7 +80,8 @@ void http_response_done(struct http_response *response)
         buf_done(&response->body);
 }
 
-/* The URL without user name and password, for messages. Schemes that we do not speak are refused. */
+/* The URL without user name, password and query, for messages: the first two are secrets, the last would
+ * leave no room for the reason. Schemes that we do not speak are refused. */
 static int public_url(const char *url, char ret[HTTP_URL_MAX])
 {
         CURLU *u = curl_url();
@@ -97,6 +98,7 @@ static int public_url(const char *url, char ret[HTTP_URL_MAX])
         if (code == CURLUE_OK) {
                 (void)curl_url_set(u, CURLUPART_USER, NULL, 0);
                 (void)curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
+                (void)curl_url_set(u, CURLUPART_QUERY, NULL, 0);
                 code = curl_url_get(u, CURLUPART_URL, &text, 0);
         }
         if (code == CURLUE_OK)
@@ -197,6 +199,7 @@ static void set_limits(CURL *curl, const struct http_request *request, size_t ma
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, request->slow_answer ? 0L : HTTP_LOW_SPEED);
         curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, HTTP_LOW_SPEED_S);
         curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
+        curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* or later */
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, request->insecure ? 0L : 1L);
         curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, request->insecure ? 0L : 2L);
         if (request->client_cert)

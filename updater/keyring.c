@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 #include "common/file.h"
 #include "updater/examine.h"
 
@@ -20,6 +21,16 @@ static int read_public(const char *path, struct minisign_public *ret, struct err
         if (r == 0)
                 r = minisign_parse_public(text.data ? text.data : "", text.size, ret, e);
         return r < 0 ? err_prefix(e, r, "public key '%s'", path) : 0;
+}
+
+static void remove_list(const char *dir)
+{
+        static const char *const names[] = { EXAMINE_KEYS, EXAMINE_KEYS_SIG };
+        char path[PATH_MAX];
+
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if (path_join(path, sizeof(path), dir, names[i]) == 0)
+                        (void)unlink(path); /* what remains is removed at the next start */
 }
 
 /* List and signature from a directory. -ENOENT: not there. */
@@ -100,6 +111,7 @@ int keyring_keep(const struct options *o, const char *staging, int64_t now_s, st
         buf_init(&list, KEY_LIST_MAX);
         buf_init(&signature, MINISIGN_TEXT_MAX);
         r = read_list(staging, &list, &signature, e);
+        remove_list(staging);
         if (r == 0)
                 r = trust_accept_keys(k->roots, k->roots_n, &list, &signature, k->keys.version, now_s, &keys,
                                       e);

@@ -343,7 +343,10 @@ static int get_model(struct session *s, const struct slot *slot, const char *pat
         r = session_ask(s, "GET", path, NULL, headers, ret->bytes.max, &response, e);
         if (r < 0)
                 return r;
-        r = is_unknown_there(&response) ? 1 : take_answer(&response, slot, ret, e);
+        if (response.status == 304 && !*etag)
+                r = err_set(e, -EBADMSG, "the server answered 304 to a question without a condition");
+        else
+                r = is_unknown_there(&response) ? 1 : take_answer(&response, slot, ret, e);
         http_response_done(&response);
         return r;
 }

@@ -15,7 +15,6 @@
 #define STATE_FORMAT   1
 #define STATE_FILE_MAX ((size_t)64 << 10)
 #define RETRY_FIRST_MS (60 * 1000LL)
-#define RETRY_LAST_MS  (6 * 3600 * 1000LL)
 
 static int path_of(const char *store_path, const char *name, char ret[PATH_MAX], struct err *e)
 {
@@ -190,13 +189,13 @@ void state_failed(struct slot_state *s, int64_t now_ms, uint64_t wanted_ms, doub
 {
         int64_t wait_ms = RETRY_FIRST_MS;
 
-        for (unsigned i = 0; i < s->failures && wait_ms < RETRY_LAST_MS; i++)
+        for (unsigned i = 0; i < s->failures && wait_ms < STATE_RETRY_MAX_MS; i++)
                 wait_ms *= 2;
-        if (wait_ms > RETRY_LAST_MS)
-                wait_ms = RETRY_LAST_MS;
+        if (wait_ms > STATE_RETRY_MAX_MS)
+                wait_ms = STATE_RETRY_MAX_MS;
         wait_ms -= (int64_t)((double)wait_ms * random / 2);
         if (wanted_ms > (uint64_t)wait_ms) /* a server cannot send us away for ever */
-                wait_ms = wanted_ms < (uint64_t)RETRY_LAST_MS ? (int64_t)wanted_ms : RETRY_LAST_MS;
+                wait_ms = wanted_ms < (uint64_t)STATE_RETRY_MAX_MS ? (int64_t)wanted_ms : STATE_RETRY_MAX_MS;
         s->retry_ms = now_ms + wait_ms;
         if (s->failures < UINT_MAX)
                 s->failures++;

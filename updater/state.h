@@ -10,8 +10,9 @@
 #include "common/hash.h"
 #include "updater/slot.h"
 
-#define STATE_SLOTS_MAX 16
-#define STATE_ETAG_MAX  128
+#define STATE_SLOTS_MAX    16
+#define STATE_ETAG_MAX     128
+#define STATE_RETRY_MAX_MS (6 * 3600 * 1000LL) /* no back-off is longer */
 
 struct slot_state {
         char slot[SLOT_TEXT_MAX];

@@ -366,6 +366,7 @@ static int keep(struct update *u, struct err *e)
         return r < 0 ? r : store_prune(u->run->store, &u->slot, e);
 }
 
+/* Whatever came of the model: the list may revoke the very key that signed it. */
 static int keep_keys(struct update *u, struct err *e)
 {
         struct run *run = u->run;
@@ -381,13 +382,15 @@ static int keep_keys(struct update *u, struct err *e)
 
 static int update_model(struct update *u, struct err *e)
 {
-        int r;
+        struct err keys = { "" };
+        int r, k;
 
         r = examine_model(u, e);
         if (r == 0)
                 r = check_record(u, e);
-        if (r == 0)
-                r = keep_keys(u, e);
+        k = keep_keys(u, &keys);
+        if (r == 0 && k < 0)
+                return err_set(e, k, "%s", keys.text);
         if (r < 0)
                 return r;
         if (*u->run->options->from) /* the file's form may be another */
@@ -439,7 +442,9 @@ static bool is_put_off(const struct update *u)
                 (void)printf("%s: pinned to %.*s\n", u->slot.text, ID_SHOWN, u->state->pinned);
                 return true;
         }
-        if (!u->run->options->scheduled || *u->run->options->from || wait_ms <= 0)
+        /* a longer wait than there is comes from a clock that was ahead */
+        if (!u->run->options->scheduled || *u->run->options->from || wait_ms <= 0 ||
+            wait_ms > STATE_RETRY_MAX_MS)
                 return false;
         (void)printf("%s: failed %u times, asked again in %lld s\n", u->slot.text, u->state->failures,
                      (long long)(wait_ms + 999) / 1000);

@@ -142,9 +142,9 @@ class Server(http.server.ThreadingHTTPServer):
     daemon_threads = True
 
 
-if sys.argv[1] == "make":
+if __name__ == "__main__" and sys.argv[1] == "make":
     with open(sys.argv[2], "wb") as out_file:
         out_file.write(model(not sys.argv[2].endswith(".zip"), float(sys.argv[3])))
-else:
+elif __name__ == "__main__":
     DIR = sys.argv[2]
     Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
