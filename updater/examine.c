@@ -8,7 +8,9 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/file.h"
+#include "updater/mirror.h"
 #include "updater/request.h"
+#include "updater/samples.h"
 #include "updater/stage.h"
 #include "updater/verify.h"
 
@@ -55,6 +57,21 @@ static int write_keys(const struct examine_order *o, const char *name, const str
         return file_write_atomic(path, text->data, text->size, 0644, e);
 }
 
+/* Those of a mirror on a disk. */
+static int read_keys(const char *mirror, struct buf *list, struct buf *signature, struct err *e)
+{
+        char path[PATH_MAX];
+        int r;
+
+        if (path_join(path, sizeof(path), mirror, "api/v1/keys.minisig") < 0)
+                return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", mirror);
+        r = file_read(path, signature, e);
+        if (r < 0)
+                return r;
+        path[strlen(path) - strlen(".minisig")] = '\0';
+        return file_read(path, list, e);
+}
+
 /* A list that cannot be had leaves the one that is known, which may well do. One that is there and wrong is
  * an error: somebody plays tricks, or an operator has to know. */
 static int refresh_keys(struct examination *x, struct examined *ret, struct err *e)
@@ -68,7 +85,8 @@ static int refresh_keys(struct examination *x, struct examined *ret, struct err 
                 return 0;
         buf_init(&list, KEY_LIST_MAX);
         buf_init(&signature, MINISIGN_TEXT_MAX);
-        r = request_keys(o->options, &list, &signature, e);
+        r = *o->options->from ? read_keys(o->options->from, &list, &signature, e)
+                              : request_keys(o->options, &list, &signature, e);
         if (r < 0)
                 return x->trust.keys.n > 0 && (r == -ENOENT || r == -ETIMEDOUT) ? 0 : r;
         r = trust_accept_keys(o->roots, o->roots_n, &list, &signature, o->keys_version, x->trust.now_s, &keys,
@@ -104,21 +122,28 @@ static int check_signature(struct examination *x, const struct buf *bytes, const
         return 0;
 }
 
+/* The model first, as most often there is nothing new; then the keys by which it is judged. */
 static int fetch(struct examination *x, struct examined *ret, struct err *e)
 {
-        const struct options *o = x->order->options;
+        const struct examine_order *order = x->order;
+        const struct options *o = order->options;
+        const struct question question = { .slot = &x->slot,
+                                           .spec = &order->machine->spec,
+                                           .etag = order->etag,
+                                           .current_id = order->current_id,
+                                           .is_mirror = order->is_mirror };
         int r;
 
-        r = refresh_keys(x, ret, e);
-        if (r < 0)
-                return r;
-        r = request_model(o, &x->slot, &x->order->machine->spec, x->order->etag, &x->answer, e);
+        r = request_model(o, &question, &x->answer, e);
         ret->retry_after_ms = x->answer.retry_after_ms;
         ret->unchanged = x->answer.unchanged;
+        ret->is_mirror = x->answer.is_mirror;
+        (void)snprintf(ret->etag, sizeof(ret->etag), "%s", x->answer.etag);
         if (r < 0 || ret->unchanged)
                 return r;
-        (void)snprintf(ret->etag, sizeof(ret->etag), "%s", x->answer.etag);
-        r = check_signature(x, &x->answer.bytes, &x->answer.signature, e);
+        r = refresh_keys(x, ret, e);
+        if (r == 0)
+                r = check_signature(x, &x->answer.bytes, &x->answer.signature, e);
         if (r == 0)
                 r = verify_unpack(x->slot.form, x->answer.bytes.data, x->answer.bytes.size,
                                   *o->trainer ? o->trainer : NULL, &x->candidate, e);
@@ -187,17 +212,82 @@ static int read_directory(struct examination *x, const char *path, struct err *e
         return r < 0 ? r : set_origin(x, NULL, "file:", path, e);
 }
 
-static int read_from(struct examination *x, struct err *e)
+/* The directory of a mirror (mirror.h): what current.minisig names. */
+static int read_mirror(struct examination *x, const char *root, struct examined *ret, struct err *e)
+{
+        CLEANUP(buf_done) struct buf signature, bytes;
+        struct minisign_signature parsed;
+        struct statement statement;
+        char name[MIRROR_PATH_MAX], path[PATH_MAX];
+        int r;
+
+        buf_init(&signature, MINISIGN_TEXT_MAX);
+        buf_init(&bytes, MODEL_ARCHIVE_MAX);
+        mirror_path(&x->slot, NULL, name);
+        if (path_join(path, sizeof(path), root, name + 1) < 0)
+                return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", root);
+        r = file_read(path, &signature, e);
+        if (r == 0)
+                r = minisign_parse_signature(signature.data ? signature.data : "", signature.size, &parsed,
+                                             e);
+        if (r == 0)
+                r = statement_parse(parsed.comment, &statement, e);
+        if (r < 0)
+                return r;
+        mirror_path(&x->slot, statement.id, name);
+        if (path_join(path, sizeof(path), root, name + 1) < 0)
+                return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", root);
+        r = file_read(path, &bytes, e);
+        if (r == 0)
+                r = refresh_keys(x, ret, e);
+        if (r == 0)
+                r = check_signature(x, &bytes, &signature, e);
+        if (r == 0)
+                r = verify_unpack(x->slot.form, bytes.data ? bytes.data : "", bytes.size, NULL, &x->candidate,
+                                  e);
+        return r < 0 ? r : set_origin(x, &bytes, "file:", path, e);
+}
+
+static int read_from(struct examination *x, struct examined *ret, struct err *e)
 {
         const char *path = x->order->options->from;
         struct stat st;
 
         if (stat(path, &st) < 0)
                 return err_sys(e, "cannot read '%s'", path);
-        return S_ISDIR(st.st_mode) ? read_directory(x, path, e) : read_file(x, path, e);
+        if (!S_ISDIR(st.st_mode))
+                return read_file(x, path, e);
+        return mirror_has(path, &x->slot) ? read_mirror(x, path, ret, e) : read_directory(x, path, e);
 }
 
 /* ---- all of it ---- */
+
+/* With the model that serves, on what this machine did last. Where there is nothing to compare with or on,
+ * that is so. */
+static int compare(const struct examination *x, struct err *e)
+{
+        const struct examine_order *o = x->order;
+        CLEANUP(samples_freep) struct samples *samples = NULL;
+        struct candidate serving = { 0 };
+        int r = 0;
+
+        if (!*o->current_dir || !*o->options->canary_samples || o->options->canary_disagreement == 0)
+                return 0;
+        if (samples_read(o->options->canary_samples, &samples, NULL) == 0 && samples->n > 0 &&
+            verify_read_dir(x->slot.form, o->current_dir, NULL, &serving, NULL) == 0)
+                r = verify_agreement(&x->candidate, &serving, samples,
+                                     (double)o->options->canary_disagreement, e);
+        candidate_done(&serving);
+        return r;
+}
+
+/* For a mirror: the bytes that were signed, under their id. */
+static int stage_bytes(const struct examination *x, char ret[PATH_MAX], struct err *e)
+{
+        if (path_join(ret, PATH_MAX, x->order->staging, x->candidate.id) < 0)
+                return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", x->order->staging);
+        return file_write_atomic(ret, x->answer.bytes.data, x->answer.bytes.size, 0644, e);
+}
 
 static int judge(struct examination *x, struct err *e)
 {
@@ -208,7 +298,9 @@ static int judge(struct examination *x, struct err *e)
                                "the signature is of model %.12s, these are the files of %.12s",
                                x->origin.statement.id, x->candidate.id);
         r = verify_purpose(&x->candidate, &x->slot, &x->order->options->features, e);
-        return r < 0 ? r : verify_canary(&x->candidate, &x->slot, e);
+        if (r == 0)
+                r = verify_canary(&x->candidate, &x->slot, e);
+        return r < 0 || strcmp(x->candidate.id, x->order->current_id) == 0 ? r : compare(x, e);
 }
 
 int examine(void *arg, void *result, struct err *e)
@@ -220,7 +312,7 @@ int examine(void *arg, void *result, struct err *e)
 
         answer_init(&x.answer, &x.slot);
         buf_init(&x.signature, MINISIGN_TEXT_MAX);
-        r = *o->options->from ? read_from(&x, e) : fetch(&x, ret, e);
+        r = *o->options->from ? read_from(&x, ret, e) : fetch(&x, ret, e);
         ret->form = (int)x.slot.form;
         if (r < 0 || ret->unchanged)
                 return r;
@@ -232,6 +324,8 @@ int examine(void *arg, void *result, struct err *e)
         r = judge(&x, e);
         if (r < 0)
                 return r;
+        if (o->for_mirror)
+                return stage_bytes(&x, ret->staged, e);
         ret->unchanged = strcmp(ret->id, o->current_id) == 0;
         return ret->unchanged ? 0 : stage_write(o->staging, &x.candidate, &x.origin, ret->staged, e);
 }

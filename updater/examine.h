@@ -25,11 +25,15 @@ struct examine_order {
         int64_t keys_version;
         char current_id[HASH_HEX_SIZE]; /* "" none, or its files are not what they were */
         char etag[128];                 /* of the answer it came with; "" unknown */
+        const char *current_dir;        /* where that is; "" none */
+        bool is_mirror;                 /* the last answer came from a mirror */
+        bool for_mirror;                /* stage the bytes as they came */
 };
 
 struct examined {
         bool unchanged;    /* the server says so, or it is the current model */
         bool fetched;      /* the bytes came: id and model are known */
+        bool is_mirror;    /* the answer came from a mirror */
         bool keys_fetched; /* staging holds keys.json and keys.json.minisig */
         int form;          /* enum form */
         char staged[PATH_MAX];

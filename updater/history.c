@@ -136,49 +136,73 @@ static void print_line(const json_t *event)
 }
 
 /* Lines that are no JSON (a power cut) are passed over. */
-static size_t print_all(const struct buf *text, bool json)
+static int each_line(const struct buf *text, int (*each)(const json_t *, const char *, size_t, void *),
+                     void *arg)
 {
         const char *p = text->data, *end = p ? p + text->size : p;
-        size_t n = 0;
+        int r = 0;
 
-        while (p < end) {
+        while (r == 0 && p < end) {
                 const char *eol = memchr(p, '\n', (size_t)(end - p));
                 size_t size = (size_t)((eol ? eol : end) - p);
                 json_t *event = NULL;
 
                 if (json_parse(p, size, "history", &event, NULL) == 0) {
-                        if (json)
-                                (void)printf("%.*s\n", (int)size, p);
-                        else
-                                print_line(event);
+                        r = each(event, p, size, arg);
                         json_decref(event);
-                        n++;
                 }
                 p += size + 1;
         }
-        return n;
+        return r;
+}
+
+int history_each(const char *store_path, int (*each)(const json_t *, const char *, size_t, void *), void *arg,
+                 struct err *e)
+{
+        static const char *const names[] = { HISTORY_OLD, HISTORY_FILE };
+        int r = 0;
+
+        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
+                CLEANUP(buf_done) struct buf text;
+
+                buf_init(&text, 2 * HISTORY_MAX);
+                r = read_all(store_path, names[i], &text, e);
+                if (r == 0)
+                        r = each_line(&text, each, arg);
+        }
+        return r;
+}
+
+struct printing {
+        bool json;
+        size_t n;
+};
+
+static int print_event(const json_t *event, const char *line, size_t size, void *arg)
+{
+        struct printing *p = arg;
+
+        if (p->json)
+                (void)printf("%.*s\n", (int)size, line);
+        else
+                print_line(event);
+        p->n++;
+        return 0;
 }
 
 int history_run(const void *options, int argc, char **argv)
 {
-        static const char *const names[] = { HISTORY_OLD, HISTORY_FILE };
         const struct options *o = options;
-        size_t n = 0;
+        struct printing p = { .json = o->json };
+        struct err e = { "" };
+        int r;
 
         (void)argc;
         (void)argv;
-        for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-                CLEANUP(buf_done) struct buf text;
-                struct err e = { "" };
-                int r;
-
-                buf_init(&text, 2 * HISTORY_MAX);
-                r = read_all(o->store_path, names[i], &text, &e);
-                if (r < 0)
-                        return log_error(r, "%s", e.text);
-                n += print_all(&text, o->json);
-        }
-        if (n == 0 && !o->json)
+        r = history_each(o->store_path, print_event, &p, &e);
+        if (r < 0)
+                return log_error(r, "%s", e.text);
+        if (p.n == 0 && !o->json)
                 (void)printf("no history in '%s'\n", o->store_path);
-        return n > 0 ? EXIT_DONE : EXIT_NOTHING;
+        return p.n > 0 ? EXIT_DONE : EXIT_NOTHING;
 }

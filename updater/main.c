@@ -3,6 +3,8 @@
  * (update.c). */
 #include "config/cli.h"
 #include "updater/history.h"
+#include "updater/manage.h"
+#include "updater/mirror.h"
 #include "updater/options.h"
 #include "updater/status.h"
 #include "updater/update.h"
@@ -20,6 +22,8 @@ int main(int argc, char **argv)
                   "go back to the model before; it is not left for the same one again", rollback_run },
                 { "pin", "[SLOT [ID]]", 0, 2, "keep the current model whatever the server has", pin_run },
                 { "unpin", "[SLOT]", 0, 1, "follow the server again", unpin_run },
+                { "mirror", "DIR", 1, 1,
+                  "make or refresh a directory that any web server can offer to updaters", mirror_run },
                 { "history", "", 0, 0, "what was installed, refused and rolled back, and why", history_run },
                 { 0 },
         };

@@ -38,6 +38,16 @@ const struct option options_table[] = {
           "file whose first line is sent as bearer token; empty: none" },
         { "server.ca_file", OPTION_STRING, FIELD(server_ca_file), "", 0, 0, NULL,
           "PEM file with a further trust anchor for https; empty: the system's only" },
+        { "server.proxy", OPTION_STRING, FIELD(server_proxy), "", 0, 0, NULL,
+          "URL of a proxy; empty: what https_proxy, http_proxy and no_proxy say" },
+        { "server.client_cert_file", OPTION_STRING, FIELD(server_client_cert_file), "", 0, 0, NULL,
+          "PEM file with the certificate that we show to the server; empty: none" },
+        { "server.client_key_file", OPTION_STRING, FIELD(server_client_key_file), "", 0, 0, NULL,
+          "PEM file with its key; empty: it is in the certificate's file" },
+        { "server.report", OPTION_BOOL, FIELD(server_report), "true", 0, 0, NULL,
+          "tell the server what was installed, refused and rolled back" },
+        { "server.report_url", OPTION_STRING, FIELD(server_report_url), "", 0, 0, NULL,
+          "base URL of the server to tell, where models come from a mirror; empty: server.url" },
         { "server.timeout", OPTION_DURATION, FIELD(timeout_ms), "30s", 100, 600000, NULL,
           "time for one request, the answer included" },
         { "models", OPTION_LIST, FIELD(models), "rapl-sysfs/AbsPower/archive", 0, 0, NULL,
@@ -53,8 +63,23 @@ const struct option options_table[] = {
           NULL, "unix socket of the estimator to tell; empty: nobody" },
         { "estimator.timeout", OPTION_DURATION, FIELD(estimator_timeout_ms), "5s", 100, 600000, NULL,
           "time for the estimator to serve a new model before the old one is put back" },
+        { "canary.samples", OPTION_STRING, FIELD(canary_samples), "/var/lib/wattloop/samples.db", 0, 0, NULL,
+          "the collector's database: on its last rows a new model is compared with the one that serves; "
+          "empty: not" },
+        { "canary.disagreement", OPTION_INT, FIELD(canary_disagreement), "100", 0, 100000, NULL,
+          "how far the two may be apart there, in percent of what the serving model says on average; 0: "
+          "any" },
+        { "kepler.sidecar_path", OPTION_STRING, FIELD(kepler_sidecar_path), "", 0, 0, NULL,
+          "directory 'download' of an upstream estimator sidecar, to install archives into as well; empty: "
+          "none" },
+        { "kepler.weight_path", OPTION_STRING, FIELD(kepler_weight_path), "", 0, 0, NULL,
+          "directory of Kepler's weight files (/var/lib/kepler/data/model_weight), to install weights into "
+          "as "
+          "well; empty: none" },
+        { "kepler.reload", OPTION_LIST, FIELD(kepler_reload), "", 0, 0, NULL,
+          "command, program and arguments, that makes them read what was installed; no shell; empty: none" },
         { "from", OPTION_STRING, FIELD(from), "", 0, 0, NULL,
-          "update: install this archive, weight JSON or directory, not what a server has" },
+          "update: install this archive, weight JSON, directory or mirror, not what a server has" },
         { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status: print JSON" },
         { "procfs_root", OPTION_STRING, FIELD(procfs_root), "/proc", 0, 0, NULL,
           "directory read in place of /proc for the machine's description" },
@@ -63,18 +88,30 @@ const struct option options_table[] = {
         { 0 },
 };
 
+static int check_url(const char *key, const char *url, struct err *e)
+{
+        const char *scheme = strstr(url, "://");
+
+        if (strncmp(url, "http://", 7) != 0 && strncmp(url, "https://", 8) != 0)
+                return err_set(e, -EINVAL, "%s '%.80s' must begin with http:// or https://", key, url);
+        if (memchr(scheme + 3, '@', strcspn(scheme + 3, "/")))
+                return err_set(e, -EINVAL, "%s must not hold a password; see server.token_file", key);
+        return 0;
+}
+
 int options_check(const void *options, struct err *e)
 {
         const struct options *o = options;
-        const char *scheme = strstr(o->server_url, "://");
         struct slot slot;
         int r;
 
-        if (strncmp(o->server_url, "http://", 7) != 0 && strncmp(o->server_url, "https://", 8) != 0)
-                return err_set(e, -EINVAL, "server.url '%.80s' must begin with http:// or https://",
-                               o->server_url);
-        if (memchr(scheme + 3, '@', strcspn(scheme + 3, "/")))
-                return err_set(e, -EINVAL, "server.url must not hold a password; see server.token_file");
+        r = check_url("server.url", o->server_url, e);
+        if (r == 0 && *o->server_report_url)
+                r = check_url("server.report_url", o->server_report_url, e);
+        if (r < 0)
+                return r;
+        if (o->kepler_reload.n > 0 && o->kepler_reload.items[0][0] != '/')
+                return err_set(e, -EINVAL, "kepler.reload must begin with the absolute path of a program");
         if (!*o->store_path)
                 return err_set(e, -EINVAL, "store.path must not be empty");
         if (o->models.n == 0 || o->features.n == 0)

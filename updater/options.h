@@ -11,6 +11,10 @@ struct options {
         char *server_url;
         char *server_token_file;
         char *server_ca_file;
+        char *server_proxy;
+        char *server_client_cert_file, *server_client_key_file;
+        bool server_report;
+        char *server_report_url;
         int server_trust; /* enum trust_policy */
         struct string_list trust_keys, trust_root_keys;
         bool downgrade;
@@ -24,6 +28,10 @@ struct options {
         char *store_path;
         char *estimator_socket;
         long long estimator_timeout_ms;
+        char *canary_samples;
+        long long canary_disagreement; /* percent; 0 off */
+        char *kepler_sidecar_path, *kepler_weight_path;
+        struct string_list kepler_reload;
         char *from;
         bool json;
         char *procfs_root, *sysfs_root;

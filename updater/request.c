@@ -15,6 +15,8 @@
 #include "common/minisign.h"
 #include "config/cli.h"
 #include "model/model.h"
+#include "schema/statement.h"
+#include "updater/mirror.h"
 
 #define REQUEST_PATH      "/model"
 #define REQUEST_MODELS    "/api/v1/models"
@@ -24,6 +26,8 @@
 #define REQUEST_TOKEN_MAX 4096
 #define REQUEST_WORDS_MAX 120 /* of a server's words in our messages */
 #define SHA256_BYTES      32
+#define ETAG_MAX          sizeof(((struct answer *)0)->etag)
+#define REQUEST_REPORT    "/api/v1/report"
 
 int request_format(const struct options *o, const struct slot *slot, const struct machine_spec *spec,
                    struct buf *out)
@@ -162,6 +166,7 @@ void answer_done(struct answer *a)
 /* One connection for all that is asked in one run, and what every request has. */
 struct session {
         const struct options *options;
+        const char *url; /* borrowed: of the server */
         struct http *http;
         char authorization[REQUEST_TOKEN_MAX + 32];
 };
@@ -176,7 +181,7 @@ static int session_open(struct session *s, const struct options *o, struct err *
 {
         int r;
 
-        *s = (struct session){ .options = o };
+        *s = (struct session){ .options = o, .url = o->server_url };
         r = check_trust(o, e);
         if (r == 0)
                 r = read_token(o->server_token_file, s->authorization, sizeof(s->authorization), e);
@@ -185,13 +190,18 @@ static int session_open(struct session *s, const struct options *o, struct err *
 
 #define SESSION_HEADERS_MAX 4
 
+static const char *set(const char *option)
+{
+        return *option ? option : NULL;
+}
+
 static int session_ask(struct session *s, const char *method, const char *path, const struct buf *body,
                        const char *const *extra, size_t max, struct http_response *ret, struct err *e)
 {
         const struct options *o = s->options;
         const char *headers[SESSION_HEADERS_MAX + 2] = { NULL };
         CLEANUP(freep) char *url = NULL;
-        size_t n = strlen(o->server_url), h = 0;
+        size_t n = strlen(s->url), h = 0;
         struct http_request request = {
                 .method = method,
                 .headers = headers,
@@ -199,12 +209,15 @@ static int session_ask(struct session *s, const char *method, const char *path, 
                 .body_size = body ? body->size : 0,
                 .timeout_ms = (long)o->timeout_ms,
                 .max_response = max,
-                .ca_file = *o->server_ca_file ? o->server_ca_file : NULL,
+                .ca_file = set(o->server_ca_file),
+                .client_cert = set(o->server_client_cert_file),
+                .client_key = set(o->server_client_key_file),
+                .proxy = set(o->server_proxy),
         };
 
-        while (n > 0 && o->server_url[n - 1] == '/')
+        while (n > 0 && s->url[n - 1] == '/')
                 n--;
-        if (asprintf(&url, "%.*s%s", n > INT_MAX ? INT_MAX : (int)n, o->server_url, path) < 0) {
+        if (asprintf(&url, "%.*s%s", n > INT_MAX ? INT_MAX : (int)n, s->url, path) < 0) {
                 url = NULL;
                 return err_set(e, -ENOMEM, "out of memory");
         }
@@ -319,7 +332,8 @@ int request_path(const struct options *o, const struct slot *slot, const struct 
 /* Does the server not know our request at all? One that has no model says so in JSON. */
 static bool is_unknown_there(const struct http_response *response)
 {
-        return (response->status == 404 || response->status == 405 || response->status == 501) &&
+        return (response->status == 403 || response->status == 404 || response->status == 405 ||
+                response->status == 501) &&
                strncasecmp(response->content_type, "application/json", 16) != 0;
 }
 
@@ -329,7 +343,7 @@ static const char accept_archive[] = "Accept: application/vnd.wattloop.model+zip
 static int get_model(struct session *s, const struct slot *slot, const char *path, const char *etag,
                      struct answer *ret, struct err *e)
 {
-        char condition[sizeof(ret->etag) + 32];
+        char condition[ETAG_MAX + 32];
         const char *headers[SESSION_HEADERS_MAX] = { NULL };
         struct http_response response;
         size_t n = 0;
@@ -369,9 +383,79 @@ static int post_model(struct session *s, const struct slot *slot, const struct b
         return r;
 }
 
-int request_model(const struct options *o, const struct slot *slot, const struct machine_spec *spec,
-                  const char *etag, struct answer *ret, struct err *e)
+/* ---- a mirror ---- */
+
+/* One file of a mirror: 1 when it is not there. */
+static int get_mirrored(struct session *s, const char *path, const char *etag, size_t max,
+                        struct http_response *ret, struct err *e)
 {
+        char condition[ETAG_MAX + 32];
+        const char *headers[SESSION_HEADERS_MAX] = { NULL };
+        int r;
+
+        if (*etag &&
+            snprintf(condition, sizeof(condition), "If-None-Match: %s", etag) < (int)sizeof(condition))
+                headers[0] = condition;
+        r = session_ask(s, "GET", path, NULL, headers, max, ret, e);
+        if (r < 0)
+                return r;
+        if (ret->status == 200 || (ret->status == 304 && *etag))
+                return 0;
+        r = ret->status == 403 || ret->status == 404
+                    ? 1
+                    : err_set(e, ret->status == 429 || ret->status >= 500 ? -EAGAIN : -EBADMSG,
+                              "the mirror answered %ld", ret->status);
+        http_response_done(ret);
+        return r;
+}
+
+/* The signature of what is current says which file it is. Neither is believed here: whoever could lie about
+ * the id could as well not tell of a new model at all. */
+static int get_from_mirror(struct session *s, const struct question *q, struct answer *ret, struct err *e)
+{
+        struct minisign_signature signature;
+        struct http_response response;
+        struct statement statement;
+        char path[MIRROR_PATH_MAX];
+        int r;
+
+        mirror_path(q->slot, NULL, path);
+        r = get_mirrored(s, path, q->etag, MINISIGN_TEXT_MAX, &response, e);
+        if (r != 0)
+                return r;
+        ret->is_mirror = true;
+        ret->unchanged = response.status == 304;
+        (void)snprintf(ret->etag, sizeof(ret->etag), "%s", response.etag);
+        if (buf_append(&ret->signature, response.body.data ? response.body.data : "", response.body.size) < 0)
+                r = err_set(e, ret->signature.failed, "out of memory");
+        http_response_done(&response);
+        if (r < 0 || ret->unchanged)
+                return r;
+        r = minisign_parse_signature(ret->signature.data, ret->signature.size, &signature, e);
+        if (r == 0)
+                r = statement_parse(signature.comment, &statement, e);
+        if (r < 0)
+                return r;
+        ret->unchanged = strcmp(statement.id, q->current_id) == 0;
+        if (ret->unchanged)
+                return 0;
+        mirror_path(q->slot, statement.id, path);
+        r = get_mirrored(s, path, "", ret->bytes.max, &response, e);
+        if (r != 0)
+                return r < 0 ? r : err_set(e, -EBADMSG, "the mirror lacks the model that is current there");
+        if (buf_append(&ret->bytes, response.body.data ? response.body.data : "", response.body.size) < 0)
+                r = err_set(e, ret->bytes.failed, "out of memory");
+        else if (ret->bytes.size == 0)
+                r = err_set(e, -EBADMSG, "the server answered with nothing");
+        http_response_done(&response);
+        return r;
+}
+
+/* ---- whichever it is ---- */
+
+int request_model(const struct options *o, const struct question *q, struct answer *ret, struct err *e)
+{
+        bool may_be_mirror = o->server_trust == TRUST_SIGNED;
         CLEANUP(session_done) struct session s = { 0 };
         CLEANUP(buf_done) struct buf body, path;
         int r;
@@ -381,13 +465,17 @@ int request_model(const struct options *o, const struct slot *slot, const struct
         r = session_open(&s, o, e);
         if (r < 0)
                 return r;
-        r = request_path(o, slot, spec, &path);
+        r = request_path(o, q->slot, q->spec, &path);
         if (r == 0)
-                r = request_format(o, slot, spec, &body);
+                r = request_format(o, q->slot, q->spec, &body);
         if (r < 0)
                 return err_set(e, r, "cannot make the request: %s", strerror(-r));
-        r = get_model(&s, slot, path.data, etag, ret, e);
-        return r == 1 ? post_model(&s, slot, &body, ret, e) : r;
+        r = q->is_mirror && may_be_mirror ? get_from_mirror(&s, q, ret, e) : 1;
+        if (r == 1)
+                r = get_model(&s, q->slot, path.data, q->etag, ret, e);
+        if (r == 1 && may_be_mirror)
+                r = get_from_mirror(&s, q, ret, e);
+        return r == 1 ? post_model(&s, q->slot, &body, ret, e) : r;
 }
 
 /* ---- keys ---- */
@@ -421,5 +509,32 @@ int request_keys(const struct options *o, struct buf *list, struct buf *signatur
                 r = get_file(&s, REQUEST_KEYS, list, e);
         if (r == 0)
                 r = get_file(&s, REQUEST_KEYS_SIG, signature, e);
+        return r;
+}
+
+/* ---- reports ---- */
+
+int request_report(const struct options *o, const struct buf *text, struct err *e)
+{
+        static const char *const headers[] = { "Content-Type: application/json", NULL };
+        CLEANUP(session_done) struct session s = { 0 };
+        struct http_response response;
+        char words[REQUEST_WORDS_MAX + 1];
+        int r;
+
+        r = session_open(&s, o, e);
+        if (r < 0)
+                return r;
+        if (*o->server_report_url)
+                s.url = o->server_report_url;
+        r = session_ask(&s, "POST", REQUEST_REPORT, text, headers, REQUEST_BODY_MAX, &response, e);
+        if (r < 0)
+                return r;
+        server_words(&response, words);
+        if (response.status == 404 || response.status == 405 || response.status == 501)
+                r = err_set(e, -ENOENT, "the server takes no reports");
+        else if (response.status != 200)
+                r = err_set(e, -EAGAIN, "the server answered %ld to a report: %s", response.status, words);
+        http_response_done(&response);
         return r;
 }

@@ -32,16 +32,26 @@ struct answer {
         struct buf bytes;        /* as transported; its max is the limit */
         struct buf signature;    /* minisign's text; empty: none came along */
         char etag[128];          /* to be shown the next time; "" none */
+        bool is_mirror;          /* it is one */
         uint64_t retry_after_ms; /* after a failure: what the server asks for; 0: nothing */
 };
 void answer_init(struct answer *answer, const struct slot *slot);
 void answer_done(struct answer *answer);
 
-/* Ask for a model: GET /api/v1/models?..., conditional on `etag` when it is not ""; a server that does not
- * know that is asked as Kepler's exporter asks (POST /model). -EPERM: server.trust forbids this server;
- * -ENOENT: the server has no such model; -EBADMSG: not a model, or damaged; -EFBIG; -EAGAIN: it asked to come
- * later; errors of http_exchange(). */
-int request_model(const struct options *options, const struct slot *slot, const struct machine_spec *spec,
-                  const char *etag, struct answer *ret, struct err *e);
+/* Ask for a model: GET /api/v1/models?..., conditional on `etag` when it is not "". A server that does not
+ * know that is taken for a mirror (mirror.h) where models are signed, else asked as Kepler's exporter asks
+ * (POST /model). -EPERM: server.trust forbids this server; -ENOENT: the server has no such model; -EBADMSG:
+ * not a model, or damaged; -EFBIG; -EAGAIN: it asked to come later; errors of http_exchange(). */
+struct question {
+        const struct slot *slot;
+        const struct machine_spec *spec;
+        const char *etag;       /* of what we have; "" unknown */
+        const char *current_id; /* what we have; "" nothing: a mirror that has it too has nothing new */
+        bool is_mirror;         /* the last answer came from a mirror: it is asked as one first */
+};
+int request_model(const struct options *options, const struct question *question, struct answer *ret,
+                  struct err *e);
+/* POST /api/v1/report. The text is the body. -ENOENT: this server takes none. */
+int request_report(const struct options *options, const struct buf *text, struct err *e);
 /* The server's list of release keys and its signature. -ENOENT: it has none. */
 int request_keys(const struct options *options, struct buf *list, struct buf *signature, struct err *e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "updater/sandbox.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/landlock.h>
@@ -43,6 +44,34 @@
          LANDLOCK_ACCESS_FS_TRUNCATE)
 
 /* ---- files ---- */
+
+void sandbox_show(struct sandbox *s, const char *path)
+{
+        size_t n = 0;
+
+        while (s->readable[n])
+                n++;
+        assert(n < SANDBOX_PATHS_MAX);
+        if (*path)
+                s->readable[n] = path;
+}
+
+void sandbox_show_system(struct sandbox *s)
+{
+        static const char *const paths[] = { "/etc",
+                                             "/usr/share",
+                                             "/usr/lib",
+                                             "/lib",
+                                             "/lib64",
+                                             "/run/systemd/resolve",
+                                             "/run/resolvconf",
+                                             "/dev/urandom",
+                                             "/dev/null",
+                                             "/proc/self" };
+
+        for (size_t i = 0; i < ARRAY_SIZE(paths); i++)
+                sandbox_show(s, paths[i]);
+}
 
 /* What is not there cannot be read, so no rule is needed. */
 static int allow(int ruleset, const char *path, uint64_t access, struct err *e)

@@ -17,6 +17,11 @@ struct sandbox {
         long long timeout_ms;                     /* then it is killed */
 };
 
+/* Let it read a file or directory, too; "" is none. */
+void sandbox_show(struct sandbox *sandbox, const char *path);
+/* What libraries want to read: certificates, the resolver's settings, themselves. */
+void sandbox_show_system(struct sandbox *sandbox);
+
 /* Call `work(arg, ret)` in a child and hand its record back. `work` returns 0 or a negative errno with words;
  * both arrive here. -ETIMEDOUT: killed; -EPROTO: it crashed, or broke a rule. Where the kernel has no
  * Landlock or seccomp, *ret_note says so and the work is done all the same; it is "" otherwise. The child is

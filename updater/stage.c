@@ -54,28 +54,59 @@ static int write_info(int dir_fd, const struct candidate *c, const struct origin
         return write_file(dir_fd, STAGE_INFO, text.data, text.size, e);
 }
 
-static int write_entries(const char *dir, const struct candidate *c, const struct origin *origin,
-                         struct err *e)
+static int open_dir(const char *dir, int *ret_fd, struct err *e)
 {
-        CLEANUP(closep) int dir_fd = -1;
+        CLEANUP(closep) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+        if (fd < 0)
+                return err_sys(e, "cannot open directory '%s'", dir);
+        if (fchmod(fd, STAGE_MODE) < 0) /* mkdtemp's 0700 would keep the estimator out */
+                return err_sys(e, "cannot change the mode of '%s'", dir);
+        *ret_fd = TAKE_FD(fd);
+        return 0;
+}
+
+static int sync_dir(int dir_fd, const char *dir, struct err *e)
+{
+        return fsync(dir_fd) < 0 && errno != EINVAL ? err_sys(e, "cannot sync directory '%s'", dir) : 0;
+}
+
+static int write_files(int dir_fd, const struct model_archive *entries, struct err *e)
+{
         int r = 0;
 
-        dir_fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (dir_fd < 0)
-                return err_sys(e, "cannot open directory '%s'", dir);
-        if (fchmod(dir_fd, STAGE_MODE) < 0) /* mkdtemp's 0700 would keep the estimator out */
-                return err_sys(e, "cannot change the mode of '%s'", dir);
-        for (size_t i = 0; i < c->entries->n && r == 0; i++) {
-                const struct model_entry *entry = &c->entries->entries[i];
+        for (size_t i = 0; i < entries->n && r == 0; i++) {
+                const struct model_entry *entry = &entries->entries[i];
 
                 if (strcmp(entry->name, STAGE_INFO) != 0) /* ours, and no part of the id */
                         r = write_file(dir_fd, entry->name, entry->data, entry->size, e);
         }
+        return r;
+}
+
+int stage_entries(const char *dir, const struct model_archive *entries, struct err *e)
+{
+        CLEANUP(closep) int dir_fd = -1;
+        int r;
+
+        r = open_dir(dir, &dir_fd, e);
+        if (r == 0)
+                r = write_files(dir_fd, entries, e);
+        return r < 0 ? r : sync_dir(dir_fd, dir, e);
+}
+
+static int write_entries(const char *dir, const struct candidate *c, const struct origin *origin,
+                         struct err *e)
+{
+        CLEANUP(closep) int dir_fd = -1;
+        int r;
+
+        r = open_dir(dir, &dir_fd, e);
+        if (r == 0)
+                r = write_files(dir_fd, c->entries, e);
         if (r == 0)
                 r = write_info(dir_fd, c, origin, e);
-        if (r == 0 && fsync(dir_fd) < 0 && errno != EINVAL)
-                r = err_sys(e, "cannot sync directory '%s'", dir);
-        return r;
+        return r < 0 ? r : sync_dir(dir_fd, dir, e);
 }
 
 int stage_write(const char *staging_path, const struct candidate *c, const struct origin *origin,

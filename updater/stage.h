@@ -18,6 +18,9 @@ struct origin {
         struct statement statement;      /* what it says, when there is one */
 };
 
+/* Write entries into an empty directory and sync all of it. */
+int stage_entries(const char *dir, const struct model_archive *entries, struct err *e);
+
 /* On success ret is a new directory below staging_path with all entries and wattloop.json, synced. On failure
  * nothing is left behind. */
 int stage_write(const char *staging_path, const struct candidate *c, const struct origin *origin,

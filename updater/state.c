@@ -74,6 +74,7 @@ static int read_slot(const json_t *object, struct slot_state *ret, struct err *e
                 r = get_count(object, "failures", &failures, e);
         if (r == 0)
                 r = get_count(object, "retry_ms", &ret->retry_ms, e);
+        ret->is_mirror = json_is_true(json_object_get(object, "mirror"));
         ret->version = (uint64_t)version;
         ret->failures = failures > UINT_MAX ? UINT_MAX : (unsigned)failures;
         return r;
@@ -92,6 +93,8 @@ static int read_state(const json_t *object, struct state *ret, struct err *e)
                 r = get_count(object, "newest_time_s", &ret->newest_time_s, e);
         if (r == 0)
                 r = get_count(object, "keys_version", &ret->keys_version, e);
+        if (r == 0 && json_object_get(object, "reported_ms"))
+                r = get_count(object, "reported_ms", &ret->reported_ms, e);
         if (r == 0 && json_array_size(slots) > STATE_SLOTS_MAX)
                 r = err_set(e, -EBADMSG, "more than %d slots", STATE_SLOTS_MAX);
         for (size_t i = 0; r == 0 && i < json_array_size(slots); i++, ret->n++)
@@ -139,7 +142,8 @@ static void write_slot(const struct slot_state *s, struct buf *out)
         (void)json_write_string(out, s->etag);
         (void)buf_puts(out, ", \"etag_url\": ");
         (void)json_write_string(out, s->etag_url);
-        (void)buf_printf(out, ", \"failures\": %u, \"retry_ms\": %" PRId64 "}", s->failures, s->retry_ms);
+        (void)buf_printf(out, ", \"mirror\": %s, \"failures\": %u, \"retry_ms\": %" PRId64 "}",
+                         s->is_mirror ? "true" : "false", s->failures, s->retry_ms);
 }
 
 int state_save(const char *store_path, const struct state *s, struct err *e)
@@ -151,8 +155,8 @@ int state_save(const char *store_path, const struct state *s, struct err *e)
         buf_init(&text, STATE_FILE_MAX);
         (void)buf_printf(&text,
                          "{\"wattloop_state\": %d, \"newest_time_s\": %" PRId64 ", \"keys_version\": %" PRId64
-                         ", \"slots\": [\n",
-                         STATE_FORMAT, s->newest_time_s, s->keys_version);
+                         ", \"reported_ms\": %" PRId64 ", \"slots\": [\n",
+                         STATE_FORMAT, s->newest_time_s, s->keys_version, s->reported_ms);
         for (size_t i = 0; i < s->n; i++) {
                 write_slot(&s->slots[i], &text);
                 (void)buf_puts(&text, i + 1 < s->n ? ",\n" : "\n");

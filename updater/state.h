@@ -22,6 +22,7 @@ struct slot_state {
         char refused[HASH_HEX_SIZE]; /* rolled back from: not to be installed again */
         char etag[STATE_ETAG_MAX];   /* of the answer that the current model came with */
         char etag_url[256];          /* where that was */
+        bool is_mirror;              /* and it is a mirror */
         unsigned failures;           /* in a row */
         int64_t retry_ms;            /* wall clock: not to be asked for before */
 };
@@ -30,6 +31,7 @@ struct state {
         int64_t newest_time_s; /* the newest signed time ever seen: a clock that was set back is not believed
                                 */
         int64_t keys_version;  /* of the last list of keys */
+        int64_t reported_ms;   /* the history up to here was reported to the server */
         struct slot_state slots[STATE_SLOTS_MAX];
         size_t n;
 };

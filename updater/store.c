@@ -181,7 +181,8 @@ int store_place(struct store *s, const struct slot *slot, const char *staged, co
         return file_sync_dir(dir, e);
 }
 
-/* `previous` first: should we be killed in between, both name the old model. */
+/* `previous` first: should we be killed in between, both name the old model. Once `current` is renamed there
+ * is no way back: a sync that fails costs at most the switch, should the power go. */
 int store_switch(struct store *s, const struct slot *slot, const char *id, const struct installed *before,
                  struct err *e)
 {
@@ -193,7 +194,9 @@ int store_switch(struct store *s, const struct slot *slot, const char *id, const
                 r = point(dir, "previous", before->current, e);
         if (r == 0)
                 r = point(dir, "current", id, e);
-        return r < 0 ? r : file_sync_dir(dir, e);
+        if (r == 0)
+                (void)file_sync_dir(dir, NULL);
+        return r;
 }
 
 int store_restore(struct store *s, const struct slot *slot, const struct installed *before, struct err *e)

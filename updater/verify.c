@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include "updater/samples.h"
 
 #define WEIGHT_ENTRY "weight.json"
 #define STORE_ENTRY  "wattloop.json"
@@ -166,4 +167,52 @@ int verify_canary(const struct candidate *c, const struct slot *slot, struct err
         if (strcmp(slot->output_type, "AbsPower") == 0 && !draws)
                 return err_set(e, -EDOM, "'%s' predicts 0 W for a machine at any load", model_name(c->model));
         return 0;
+}
+
+/* ---- does it agree with the one before ---- */
+
+/* Watts of all components for one row; NAN when a feature is not known. */
+static double predict_row(const struct model *model, const struct samples *samples, size_t row)
+{
+        double values[MODEL_FEATURES_MAX], watts[MODEL_COMPONENTS_MAX], total = 0;
+        size_t index[MODEL_FEATURES_MAX];
+
+        for (size_t f = 0; f < model_features(model); f++) {
+                index[f] = f;
+                values[f] = samples_value(samples, row, model_feature(model, f));
+                if (!isfinite(values[f]))
+                        return NAN;
+        }
+        model_predict(model, index, values, model_features(model), 1, watts);
+        for (size_t i = 0; i < model_components(model); i++)
+                total += watts[i];
+        return total;
+}
+
+int verify_agreement(const struct candidate *c, const struct candidate *serving,
+                     const struct samples *samples, double percent, struct err *e)
+{
+        double apart = 0, usual = 0;
+        size_t n = 0;
+
+        for (size_t i = 0; i < samples->n; i++) {
+                double new = predict_row(c->model, samples, i), old = predict_row(serving->model, samples, i);
+
+                if (!isfinite(new) || !isfinite(old))
+                        continue;
+                apart += fabs(new - old);
+                usual += old;
+                n++;
+        }
+        if (n == 0)
+                return 0;
+        apart /= (double)n;
+        usual /= (double)n;
+        if (apart <= VERIFY_APART_W || apart <= percent / 100 * usual)
+                return 0;
+        return err_set(e, -EDOM,
+                       "'%s' is %.3g W away from the model that serves, which says %.3g W, over this "
+                       "machine's last %zu "
+                       "rows; canary.disagreement allows %g %%",
+                       model_name(c->model), apart, usual, n, percent);
 }

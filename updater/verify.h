@@ -29,5 +29,14 @@ int verify_read_dir(enum form form, const char *path, const char *name_hint, str
 int verify_purpose(const struct candidate *c, const struct slot *slot, const struct string_list *supplied,
                    struct err *e);
 
+struct samples;
+
+/* Predict with both for what this machine did last. -EDOM: on average they are further apart than `percent`
+ * of what `serving` says, and than VERIFY_APART_W: what is nearly 0 W is not worth a quarrel. Rows that lack
+ * a feature of either are left out. */
+#define VERIFY_APART_W 1.0
+int verify_agreement(const struct candidate *c, const struct candidate *serving,
+                     const struct samples *samples, double percent, struct err *e);
+
 /* Predict for a machine at rest and at several loads: watts must be plausible. -EDOM: they are not. */
 int verify_canary(const struct candidate *c, const struct slot *slot, struct err *e);

@@ -263,7 +263,16 @@ def try_case(good, name, words, answer, args, options):
         (["current changed"] if lab.current() != good else []) + (["not whole"] if not is_whole(lab.slot) else []) + \
         (["staging is not clean"] if lab.staging() else []) + (["not served"] if lab.served() != good else []) + \
         (["evil was done"] if os.path.exists(EVIL) or os.path.exists("/tmp/evil") else [])
+    if options.get("trust") == ROOT["trust"]:  # a list of keys is kept, whatever came of the model
+        forget_keys()
     return f"{name}: {', '.join(wrong)}: {out}" if wrong else None
+
+
+def forget_keys():
+    for file in ("keys.json", "keys.json.minisig"):
+        path = os.path.join(lab.store, ".state", file)
+        if os.path.exists(path):
+            os.remove(path)
 
 
 def groups():
@@ -289,7 +298,13 @@ for claim, members in groups():
     failures = [f for f in (try_case(id_of(OLD), *c) for c in members) if f]
     check(claim + " and the old model serves", not failures, "; ".join(failures))
 
-# A list of keys that was seen is not gone back from. The back-off of the future does not outlive its clock.
+# A list of keys that was seen is not gone back from, one that revokes is kept though it refuses the model. The back-off of
+# the future does not outlive its clock.
+lab.answer = keys(*lab.key_list(revoked=["release"]))
+run((), ROOT)
+kept = try_case(id_of(OLD), "revoked", "is revoked", lambda h: h.reply(b"", status=404, kind="text/plain")
+                if "keys" in h.path else h.reply(ZIP, signature=SIGNATURE), (), {"trust": ROOT["trust"]})
+check("a key that was revoked stays revoked when the list cannot be had", not kept, str(kept))
 lab.answer = keys(*lab.key_list(version=3), model=signed(OLD, version=5, age=100))
 r, out = run((), ROOT)
 case_r = try_case(id_of(OLD), "", "version 3 is known", keys(*lab.key_list(version=2)), (), ROOT)

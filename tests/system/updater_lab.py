@@ -25,7 +25,7 @@ def ok(claim):
 
 
 def not_ok(claim, why=""):
-    print("not ok - " + claim + (": " + " ".join(why.split())[-400:] if why else ""), flush=True)
+    print("not ok - " + claim + (": " + " ".join(why.split())[:600] if why else ""), flush=True)
 
 
 def check(claim, condition, why=""):
@@ -90,6 +90,8 @@ class Lab:
         self.estimator = None
         self.server = None
         self.port = self.serve()
+        self.key("release")
+        self.key("root")
 
     # ---- keys and signatures ----
 
