@@ -110,22 +110,27 @@ static void prune(const char *dir, const struct slot *slot, const char *current,
         }
 }
 
-static int publish_keys(const struct run *run, const char *dir, struct err *e)
+/* From the kept list: it was verified. */
+static int publish_keys(const char *dir, struct err *e)
 {
         static const char *const names[][2] = { { EXAMINE_KEYS, "keys" },
                                                 { EXAMINE_KEYS_SIG, "keys.minisig" } };
         char from[PATH_MAX], to[PATH_MAX], folder[PATH_MAX];
-        int r = 0;
+        int r;
 
-        if (path_join(folder, sizeof(folder), dir, MIRROR_KEYS) < 0)
-                return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", dir);
-        r = file_mkdirs(folder, MIRROR_MODE, e);
+        r = path_join(folder, sizeof(folder), dir, MIRROR_KEYS) < 0
+                    ? err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", dir)
+                    : file_mkdirs(folder, MIRROR_MODE, e);
         for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
-                if (path_join(from, sizeof(from), store_staging(run->store), names[i][0]) < 0 ||
+                CLEANUP(buf_done) struct buf text;
+
+                buf_init(&text, KEY_LIST_MAX);
+                if (snprintf(from, sizeof(from), "%s/.state/%s", dir, names[i][0]) >= (int)sizeof(from) ||
                     path_join(to, sizeof(to), folder, names[i][1]) < 0)
                         return err_set(e, -ENAMETOOLONG, "path '%.100s...' is too long", dir);
-                if (rename(from, to) < 0)
-                        r = err_sys(e, "cannot replace '%s'", to);
+                r = file_read(from, &text, e);
+                if (r == 0)
+                        r = file_write_atomic(to, text.data ? text.data : "", text.size, 0644, e);
         }
         return r;
 }
@@ -136,7 +141,8 @@ static int mirror_slot(struct run *run, const char *dir, struct update *u, struc
         CLEANUP(buf_done) struct buf before, bytes;
         struct trust trust = update_trust(u);
         struct statement was, is;
-        int r;
+        struct err keys = { "" };
+        int r, k;
 
         buf_init(&before, MINISIGN_TEXT_MAX);
         buf_init(&bytes, MODEL_ARCHIVE_MAX);
@@ -145,8 +151,12 @@ static int mirror_slot(struct run *run, const char *dir, struct update *u, struc
                 trust.time_s = was.time_s;
         }
         r = update_examine(u, &trust, true, e);
-        if (u->found.keys_fetched && publish_keys(run, dir, e) < 0)
-                return -EIO;
+        k = update_keep_keys(u, &keys);
+        if (k == 0 && u->found.keys_fetched)
+                k = publish_keys(dir, &keys);
+        if (r == 0 && k < 0)
+                return err_set(e, k, "%s", keys.text);
+        trust.keys = run->keyring.keys;
         if (r == 0)
                 r = confirm(u, &trust, &bytes, &is, e);
         if (r < 0)

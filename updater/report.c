@@ -113,12 +113,12 @@ void report_outcomes(struct run *run)
         struct err e = { "" };
         int r;
 
+        buf_init(&c.text, REPORT_BODY_MAX);
+        buf_init(&text, REPORT_BODY_MAX + REPORT_EVENT_MAX);
         if (!run->options->server_report || (*run->options->from && !*run->options->server_report_url))
                 return;
         if (c.since_ms > clock_wall_ms()) /* of a clock that was ahead: what was told already does no harm */
                 c.since_ms = 0;
-        buf_init(&c.text, REPORT_BODY_MAX);
-        buf_init(&text, REPORT_BODY_MAX + REPORT_EVENT_MAX);
         r = history_each(run->options->store_path, collect, &c, &e);
         if (r >= 0 && c.n > 0) {
                 write_report(&run->machine, &c.text, &text);

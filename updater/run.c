@@ -262,3 +262,17 @@ int update_examine(struct update *u, const struct trust *trust, bool for_mirror,
                 log_debug("%s", note.text);
         return r < 0 ? r : check_record(u, e);
 }
+
+/* Whatever came of the model: the list may revoke the very key that signed it. */
+int update_keep_keys(struct update *u, struct err *e)
+{
+        struct run *run = u->run;
+        int r;
+
+        if (!u->found.keys_fetched)
+                return 0;
+        r = keyring_keep(run->options, store_staging(run->store), run->now_s, &run->keyring, e);
+        if (r == 0)
+                run->state.keys_version = run->keyring.keys.version;
+        return r;
+}

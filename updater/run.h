@@ -53,6 +53,8 @@ struct trust update_trust(const struct update *u);
 /* Fetch, check and stage in the sandbox; u->found says what came of it, also after some failures. For a
  * mirror the bytes are staged as they came. Errors of examine(), sandbox_run(). */
 int update_examine(struct update *u, const struct trust *trust, bool for_mirror, struct err *e);
+/* Keep the list of keys that the sandbox fetched, if it did, verified once more. */
+int update_keep_keys(struct update *u, struct err *e);
 /* 0: the estimator serves it, or there is none to ask. Errors of notify_until_served(). */
 int update_notify(struct update *u, const char *id, struct err *e);
 /* Upstream's layouts, where configured, hold it too. Errors of kepler_install(). */

@@ -135,20 +135,6 @@ static int keep(struct update *u, struct err *e)
         return r < 0 ? r : store_prune(u->run->store, &u->slot, e);
 }
 
-/* Whatever came of the model: the list may revoke the very key that signed it. */
-static int keep_keys(struct update *u, struct err *e)
-{
-        struct run *run = u->run;
-        int r;
-
-        if (!u->found.keys_fetched)
-                return 0;
-        r = keyring_keep(run->options, store_staging(run->store), run->now_s, &run->keyring, e);
-        if (r == 0)
-                run->state.keys_version = run->keyring.keys.version;
-        return r;
-}
-
 static int update_model(struct update *u, struct err *e)
 {
         struct trust trust = update_trust(u);
@@ -156,7 +142,7 @@ static int update_model(struct update *u, struct err *e)
         int r, k;
 
         r = update_examine(u, &trust, false, e);
-        k = keep_keys(u, &keys);
+        k = update_keep_keys(u, &keys);
         if (r == 0 && k < 0)
                 return err_set(e, k, "%s", keys.text);
         if (r < 0)

@@ -79,6 +79,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != "/model":
+            self.answer(404, b"not found", "text/html")
+            return
         request = json.loads(body)
         mode, bias = self.file("mode", "ok"), float(self.file("bias", "20"))
         with open(os.path.join(DIR, "requests.log"), "a", encoding="utf-8") as log:

@@ -17,7 +17,7 @@ wait_for 10 python3 -c "import socket; socket.create_connection(('127.0.0.1', $p
 
 updater() {
         "$BIN/wattloop-updater" "$@" --server-url "http://127.0.0.1:$port" --store-path "$store" \
-                --estimator-socket "$sock" --estimator-timeout 500ms --server-timeout 2s
+                --estimator-socket "$sock" --estimator-timeout 250ms --server-timeout 2s
 }
 update() {
         updater update --server-trust unsigned "$@"
@@ -90,33 +90,18 @@ bad() { # MODE WORDS [OPTIONS...]
         fi
 }
 weight=(--models rapl-sysfs/AbsPower/weight)
+# as Kepler's server answers; the long table is updater_hostile.py's
 bad html "text/html"
-bad html-as-model "archive"
 bad html-as-model "weights:1:1" "${weight[@]}"
-bad empty "nothing"
 bad truncated "archive"
 bad truncated "end of input" "${weight[@]}"
-bad short "bytes remaining"
 bad short "bytes remaining" "${weight[@]}"
 bad digest "digest"
-bad huge "larger than"
-bad claims-huge "larger than"
-bad nan "NaN"
 bad nan "NaN" "${weight[@]}"
-bad zero "negative power"
-bad giant "W for package"
-bad wrong-output "DynPower"
-bad wrong-component "platform"
 bad wrong-component "platform" "${weight[@]}"
-bad other-feature "cpu_cycles"
 bad scikit "scikit"
 bad evil-path "evil"
-bad reserved-name "wattloop.json"
-bad bomb "more than"
 bad 400 "cannot find model"
-bad 500 "500"
-bad hang "imed out"
-bad close "eply"
 [ -d "$store" ] && [ ! -e "$store/evil" ] && [ ! -e "$store/.staging/evil" ] && ok "nothing was written outside" || not_ok "nothing was written outside"
 [ ! -e "$store/rapl-sysfs/AbsPower/weight/current" ] && ok "no bad weight was installed" || not_ok "no bad weight was installed"
 [ -d "$store/.staging" ] && [ -z "$(ls -A "$store/.staging")" ] && ok "nothing of them stays in staging" || not_ok "nothing of them stays in staging"
