@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "common/file.h"
+#include "schema/rollout.h"
 #include "updater/mirror.h"
 #include "updater/request.h"
 #include "updater/samples.h"
@@ -122,6 +123,13 @@ static int check_signature(struct examination *x, const struct buf *bytes, const
         return 0;
 }
 
+/* Is it for other machines, or for none any more? A mirror passes it on. */
+static bool is_held(const struct examination *x)
+{
+        return x->origin.signature && !x->order->for_mirror && !x->order->trust.downgrade &&
+               !rollout_admits(&x->origin.statement, x->order->machine->node_id);
+}
+
 /* The model first, as most often there is nothing new; then the keys by which it is judged. */
 static int fetch(struct examination *x, struct examined *ret, struct err *e)
 {
@@ -131,6 +139,7 @@ static int fetch(struct examination *x, struct examined *ret, struct err *e)
                                            .spec = &order->machine->spec,
                                            .etag = order->etag,
                                            .current_id = order->current_id,
+                                           .node_id = order->for_mirror ? "" : order->machine->node_id,
                                            .is_mirror = order->is_mirror };
         int r;
 
@@ -144,7 +153,8 @@ static int fetch(struct examination *x, struct examined *ret, struct err *e)
         r = refresh_keys(x, ret, e);
         if (r == 0)
                 r = check_signature(x, &x->answer.bytes, &x->answer.signature, e);
-        if (r == 0)
+        ret->held = r == 0 && is_held(x);
+        if (r == 0 && !ret->held)
                 r = verify_unpack(x->slot.form, x->answer.bytes.data, x->answer.bytes.size,
                                   *o->trainer ? o->trainer : NULL, &x->candidate, e);
         if (r == 0)
@@ -242,7 +252,8 @@ static int read_mirror(struct examination *x, const char *root, struct examined 
                 r = refresh_keys(x, ret, e);
         if (r == 0)
                 r = check_signature(x, &bytes, &signature, e);
-        if (r == 0)
+        ret->held = r == 0 && is_held(x);
+        if (r == 0 && !ret->held)
                 r = verify_unpack(x->slot.form, bytes.data ? bytes.data : "", bytes.size, NULL, &x->candidate,
                                   e);
         return r < 0 ? r : set_origin(x, &bytes, "file:", path, e);
@@ -314,6 +325,7 @@ int examine(void *arg, void *result, struct err *e)
         buf_init(&x.signature, MINISIGN_TEXT_MAX);
         r = *o->options->from ? read_from(&x, ret, e) : fetch(&x, ret, e);
         ret->form = (int)x.slot.form;
+        ret->unchanged |= ret->held;
         if (r < 0 || ret->unchanged)
                 return r;
         ret->fetched = true;

@@ -32,6 +32,7 @@ struct examine_order {
 
 struct examined {
         bool unchanged;    /* the server says so, or it is the current model */
+        bool held;         /* a staged rollout has not come to this machine, or was halted: unchanged, too */
         bool fetched;      /* the bytes came: id and model are known */
         bool is_mirror;    /* the answer came from a mirror */
         bool keys_fetched; /* staging holds keys.json and keys.json.minisig */

@@ -169,6 +169,7 @@ struct session {
         const char *url; /* borrowed: of the server */
         struct http *http;
         char authorization[REQUEST_TOKEN_MAX + 32];
+        char node[64]; /* the header that says who asks; "" none */
 };
 
 static void session_done(struct session *s)
@@ -199,7 +200,7 @@ static int session_ask(struct session *s, const char *method, const char *path, 
                        const char *const *extra, size_t max, struct http_response *ret, struct err *e)
 {
         const struct options *o = s->options;
-        const char *headers[SESSION_HEADERS_MAX + 2] = { NULL };
+        const char *headers[SESSION_HEADERS_MAX + 3] = { NULL };
         CLEANUP(freep) char *url = NULL;
         size_t n = strlen(s->url), h = 0;
         struct http_request request = {
@@ -226,6 +227,8 @@ static int session_ask(struct session *s, const char *method, const char *path, 
                 headers[h] = extra[h];
                 h++;
         }
+        if (*s->node)
+                headers[h++] = s->node;
         if (*s->authorization)
                 headers[h] = s->authorization;
         return http_exchange(s->http, &request, ret, e);
@@ -470,6 +473,8 @@ int request_model(const struct options *o, const struct question *q, struct answ
                 r = request_format(o, q->slot, q->spec, &body);
         if (r < 0)
                 return err_set(e, r, "cannot make the request: %s", strerror(-r));
+        if (*q->node_id)
+                (void)snprintf(s.node, sizeof(s.node), "Wattloop-Node: %.32s", q->node_id);
         r = q->is_mirror && may_be_mirror ? get_from_mirror(&s, q, ret, e) : 1;
         if (r == 1)
                 r = get_model(&s, q->slot, path.data, q->etag, ret, e);

@@ -47,6 +47,7 @@ struct question {
         const struct machine_spec *spec;
         const char *etag;       /* of what we have; "" unknown */
         const char *current_id; /* what we have; "" nothing: a mirror that has it too has nothing new */
+        const char *node_id;    /* who asks, which decides in a staged rollout; "" nobody: what is stable */
         bool is_mirror;         /* the last answer came from a mirror: it is asked as one first */
 };
 int request_model(const struct options *options, const struct question *question, struct answer *ret,

@@ -12,6 +12,7 @@
 #include "common/file.h"
 #include "common/log.h"
 #include "config/cli.h"
+#include "schema/rollout.h"
 #include "updater/examine.h"
 #include "updater/kepler.h"
 #include "updater/mirror.h"
@@ -41,7 +42,10 @@ static int confirm(const struct update *u, struct statement *ret, struct err *e)
                 return err_set(e, -EPROTO, "the staged files are not what was checked");
         if (u->run->options->server_trust != TRUST_SIGNED)
                 return 0;
-        return trust_confirm(&trust, &u->slot, &signature, id, ret, e);
+        r = trust_confirm(&trust, &u->slot, &signature, id, ret, e);
+        if (r == 0 && !trust.downgrade && !rollout_admits(ret, u->run->machine.node_id))
+                return err_set(e, -EPROTO, "the rollout of this model does not include this machine");
+        return r;
 }
 
 static int install(struct update *u, struct err *e)
@@ -164,7 +168,12 @@ static void report(const struct update *u)
         const char *id = *u->found.id ? u->found.id : u->before.current;
 
         (void)printf("%s: %s%s%.*s %s%s\n", u->slot.text, u->found.model, *u->found.model ? " " : "",
-                     ID_SHOWN, id, u->changed ? "installed" : "unchanged", u->served);
+                     ID_SHOWN, id,
+                     u->changed ? "installed"
+                     : u->found.held
+                             ? "kept: the rollout of the new one has not come to this machine, or was halted"
+                             : "unchanged",
+                     u->served);
 }
 
 static double random_unit(void)

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """The work of updater_fleet.sh: updater_fleet.py BUILD DIR."""
+import hashlib
 import http.server
 import json
 import os
@@ -196,6 +197,24 @@ if served:
     nginx.wait()
 else:
     print("skip - mirrors behind nginx: there is no nginx", flush=True)
+
+# ---- staged rollouts ----
+fresh_store()
+lab.answer = api(A)
+update()
+asked = [h for m, p, h, _ in lab.requests if p.startswith("/api/v1/models")][-1]
+node = asked.get("Wattloop-Node", "")
+check("the server is told who asks", len(node) == 32 and node == reports[0][1]["node_id"], str(asked))
+place = 100 * int(hashlib.sha256(f"{node}/{id_of(B)}".encode()).hexdigest()[:8], 16) / 2**32
+lab.answer = api(B, more=" halted:1")
+r, out = update()
+check("what is halted is installed by nobody", r == 3 and current() == id_of(A) and "halted" in out, out)
+lab.answer = api(B, more=f" rollout:{int(place)}")
+r, out = update()
+check("a rollout that has not come to this machine is waited for", r == 3 and current() == id_of(A), out)
+lab.answer = api(B, more=f" rollout:{int(place) + 1}")
+r, out = update()
+check("and installed when it has", r == 0 and current() == id_of(B), out)
 
 # ---- upstream's layouts ----
 fresh_store()

@@ -112,9 +112,9 @@ class Lab:
         return subprocess.run([os.path.join(self.tools, "signer"), "sign", self.key(key) + ".key", path, comment],
                               check=True, stdout=subprocess.PIPE).stdout
 
-    def sign(self, data, model_id, version=6, age=10, expires=0, slot=SLOT, key="release"):
+    def sign(self, data, model_id, version=6, age=10, expires=0, slot=SLOT, key="release", more=""):
         comment = (f"wattloop:1 version:{version} time:{NOW - age} expires:{expires} id:{model_id} slot:{slot} "
-                   f"model:{model_source.NAME}")
+                   f"model:{model_source.NAME}{more}")
         return self.sign_with_comment(data, comment, key)
 
     def key_list(self, version=1, keys=("release",), revoked=(), expires=0, root="root"):

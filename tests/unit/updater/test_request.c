@@ -94,22 +94,26 @@ static void plain_http_needs_the_policy_unsigned(void **state)
                 .server_trust = TRUST_TLS,
                 .server_token_file = "",
                 .server_ca_file = "",
+                .server_proxy = "",
+                .server_client_cert_file = "",
+                .server_client_key_file = "",
                 .timeout_ms = 1000,
         };
         const struct machine_spec spec = { 0 };
         CLEANUP(answer_done) struct answer answer;
         struct err e = { "" };
         struct slot slot;
+        const struct question question = { &slot, &spec, "", "", "", false };
 
         (void)state;
         assert_int_equal(slot_parse("acpi/AbsPower/weight", &slot, NULL), 0);
         answer_init(&answer, &slot);
-        assert_int_equal(request_model(&o, &slot, &spec, "", &answer, &e), -EPERM);
+        assert_int_equal(request_model(&o, &question, &answer, &e), -EPERM);
         assert_non_null(strstr(e.text, "server.trust"));
         o.server_trust = TRUST_UNSIGNED;
-        assert_int_equal(request_model(&o, &slot, &spec, "", &answer, &e), -ECONNREFUSED);
+        assert_int_equal(request_model(&o, &question, &answer, &e), -ECONNREFUSED);
         o.server_trust = TRUST_SIGNED; /* a signature vouches for the bytes, whatever way they came */
-        assert_int_equal(request_model(&o, &slot, &spec, "", &answer, &e), -ECONNREFUSED);
+        assert_int_equal(request_model(&o, &question, &answer, &e), -ECONNREFUSED);
 }
 
 int main(void)
