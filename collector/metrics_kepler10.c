@@ -168,6 +168,10 @@ static void write_platform(struct buf *out, const struct window *w, const struct
 
 /* ---- containers, virtual machines, processes, pods ---- */
 
+/* One series of an entity. */
+typedef void entity_sample(struct buf *out, const char *name, const struct entity *entity, const char *zone,
+                           const char *node, double value);
+
 static bool is_zone(enum split_component c)
 {
         return c != SPLIT_PLATFORM;
@@ -228,9 +232,7 @@ static void write_entities(struct buf *out, const struct window *w, const struct
                            enum entity_kind kind, bool power)
 {
         char name[METRIC_NAME_MAX], help[96];
-        static void (*const samples[ENTITY_KINDS])(
-                struct buf * out, const char *name, const struct entity *entity, const char *zone,
-                const char *node, double value) = { container_sample, vm_sample, process_sample };
+        static entity_sample *const samples[ENTITY_KINDS] = { container_sample, vm_sample, process_sample };
         const char *word = entity_kind_names[kind];
         const struct entity *entity;
         size_t first = 0;
