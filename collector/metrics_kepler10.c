@@ -227,12 +227,13 @@ static void process_sample(struct buf *out, const char *name, const struct entit
         prom_sample(out, name, labels, value);
 }
 
+static entity_sample *const samples[ENTITY_KINDS] = { container_sample, vm_sample, process_sample };
+
 /* The energy and the power family of a kind. */
 static void write_entities(struct buf *out, const struct window *w, const struct machine *machine,
                            enum entity_kind kind, bool power)
 {
         char name[METRIC_NAME_MAX], help[96];
-        static entity_sample *const samples[ENTITY_KINDS] = { container_sample, vm_sample, process_sample };
         const char *word = entity_kind_names[kind];
         const struct entity *entity;
         size_t first = 0;
