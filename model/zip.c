@@ -18,14 +18,15 @@
 /* clang-format off */
 #define ZIP_FUNCTIONS(X) \
         X(archive_entry_filetype) X(archive_entry_free) X(archive_entry_hardlink) \
-        X(archive_entry_is_encrypted) X(archive_entry_new) X(archive_entry_set_filetype) \
-        X(archive_entry_set_pathname) X(archive_entry_set_perm) X(archive_entry_set_size) \
-        X(archive_entry_size) X(archive_entry_symlink) X(archive_errno) X(archive_error_string) \
-        X(archive_format_name) X(archive_read_data) X(archive_read_new) X(archive_read_next_header) \
-        X(archive_read_open_filename) X(archive_read_open_memory) X(archive_set_error) \
-        X(archive_write_close) X(archive_write_data) X(archive_write_free) X(archive_write_header) \
-        X(archive_write_new) X(archive_write_open) X(archive_write_set_bytes_per_block) \
-        X(archive_write_set_format_zip)
+        X(archive_entry_is_encrypted) X(archive_entry_new) X(archive_entry_pathname) \
+        X(archive_entry_set_filetype) X(archive_entry_set_pathname) X(archive_entry_set_perm) \
+        X(archive_entry_set_size) X(archive_entry_size) X(archive_entry_size_is_set) \
+        X(archive_entry_symlink) X(archive_errno) X(archive_error_string) X(archive_format_name) \
+        X(archive_read_data) X(archive_read_free) X(archive_read_new) X(archive_read_next_header) \
+        X(archive_read_open_filename) X(archive_read_open_memory) \
+        X(archive_read_support_format_zip_seekable) X(archive_set_error) X(archive_write_close) \
+        X(archive_write_data) X(archive_write_free) X(archive_write_header) X(archive_write_new) \
+        X(archive_write_open) X(archive_write_set_bytes_per_block) X(archive_write_set_format_zip)
 /* clang-format on */
 
 static struct {
