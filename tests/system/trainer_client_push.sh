@@ -12,7 +12,6 @@ db=$dir/samples.db
 PER_INTERVAL=15
 
 start "$dir/server.out" python3 "$here/import_server.py" "$port" "$dir/log"
-server=$STARTED_PID
 wait_for 30 python3 -c "import socket; socket.create_connection(('127.0.0.1', $port), 1)"
 
 # serve MODE...: what the server answers from now on, into a fresh log
