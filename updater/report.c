@@ -43,7 +43,7 @@ static void write_member(const json_t *event, const char *from, const char *key,
 /* An event that does not fit ends the collection. */
 static int collect(const json_t *event, const char *line, size_t size, void *arg)
 {
-        CLEANUP(buf_done) struct buf one;
+        CLEANUP(buf_done) struct buf one = { .max = REPORT_EVENT_MAX };
         struct collection *c = arg;
         const char *what = "";
         long long ms = 0;
@@ -53,7 +53,6 @@ static int collect(const json_t *event, const char *line, size_t size, void *arg
         if (json_get_int(event, "time_ms", &ms, NULL) < 0 ||
             json_get_string(event, "event", &what, NULL) < 0 || ms <= c->since_ms || !is_outcome(what))
                 return 0;
-        buf_init(&one, REPORT_EVENT_MAX);
         (void)buf_printf(&one, "%s{\"time_ms\": %lld", c->n > 0 ? ", " : "", ms);
         write_member(event, "slot", "slot", &one);
         write_member(event, "event", "outcome", &one);
