@@ -66,3 +66,23 @@ int making_train(struct making *making, const struct kind *kind, const struct sl
                  struct contender ret[SLOT_CHALLENGERS], struct err *e);
 /* "{…}": what must be the same for what was learned to stand. */
 char *making_settings_text(const struct learn_settings *settings);
+
+/* learn.c */
+struct kind *learn_kind(struct learn *learn, int node_type, struct err *e);         /* NULL: out of memory */
+struct score *learn_score(struct learn *learn, const char *node_id, struct err *e); /* the same */
+/* What a slot's plots and trial knew of the latest rows, which is kept nowhere; of all slots when it is NULL.
+ */
+int learn_refill(struct learn *learn, struct kind *kind, struct slot *slot, struct err *e);
+void learn_forget(struct learn *learn); /* all kinds and scores */
+
+/* trials.c: end the trials that are over, train the slots that are due. */
+int trials_tend(struct learn *learn, struct kind *kind, struct err *e);
+void trials_note(struct learn *learn, const struct ledger_model *model); /* into the history, in front */
+
+/* publication.c: failure is logged, and tried again after the interval. */
+void publication_make_if_due(struct learn *learn);
+
+/* restore.c: everything from the ledger; or, when that is of another version or damaged, from the rows again.
+ */
+int restore(struct learn *learn, struct err *e);
+int restore_or_reset(struct learn *learn, struct err *e);
