@@ -5,6 +5,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "common/file.h"
+
 #define ALGORITHM_SIZE  2 /* "Ed", "ED" */
 #define HEADER_SIZE     (ALGORITHM_SIZE + MINISIGN_ID_SIZE)
 #define PUBLIC_SIZE     (HEADER_SIZE + 32)
@@ -103,6 +105,16 @@ int minisign_parse_public(const char *text, size_t size, struct minisign_public 
         memcpy(ret->id, raw + ALGORITHM_SIZE, sizeof(ret->id));
         memcpy(ret->key, raw + HEADER_SIZE, sizeof(ret->key));
         return 0;
+}
+
+int minisign_read_public(const char *path, struct minisign_public *ret, struct err *e)
+{
+        CLEANUP(buf_done) struct buf text = { .max = MINISIGN_TEXT_MAX };
+        int r = file_read(path, &text, e);
+
+        if (r == 0)
+                r = minisign_parse_public(text.data ? text.data : "", text.size, ret, e);
+        return r < 0 ? err_prefix(e, r, "public key '%s'", path) : 0;
 }
 
 static void checksum(const struct minisign_secret *key, unsigned char ret[CHECKSUM_SIZE])

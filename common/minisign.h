@@ -37,6 +37,8 @@ void minisign_id_hex(const unsigned char id[MINISIGN_ID_SIZE], char ret[MINISIGN
 
 /* A public key: the file's two lines, or its second line alone. -EBADMSG. */
 int minisign_parse_public(const char *text, size_t size, struct minisign_public *ret, struct err *e);
+/* The same from a file, which errors name. */
+int minisign_read_public(const char *path, struct minisign_public *ret, struct err *e);
 /* A secret key without password (`minisign -G -W`, minisign_write_secret()); one that is encrypted is
  * refused: no daemon can type. -EBADMSG, -EACCES: encrypted. */
 int minisign_parse_secret(const char *text, size_t size, struct minisign_secret *ret, struct err *e);

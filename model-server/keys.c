@@ -25,18 +25,6 @@ struct work {
         struct key_list list;
 };
 
-static int read_public(const char *path, struct minisign_public *ret, struct err *e)
-{
-        CLEANUP(buf_done) struct buf text = { 0 };
-        int r;
-
-        buf_init(&text, MINISIGN_TEXT_MAX);
-        r = file_read(path, &text, e);
-        if (r == 0)
-                r = minisign_parse_public(text.data ? text.data : "", text.size, ret, e);
-        return r < 0 ? err_prefix(e, r, "public key '%s'", path) : 0;
-}
-
 /* ---- make ---- */
 
 /* Never over another key: a lost one cannot be made again. */
@@ -170,7 +158,7 @@ static int sign(const struct options *o, int argc, char **argv, struct err *e)
         for (int i = 2; r == 0 && i < argc; i++) {
                 struct minisign_public key;
 
-                r = read_public(argv[i], &key, e);
+                r = minisign_read_public(argv[i], &key, e);
                 if (r == 0 && key_list_revokes(&w.list, key.id))
                         r = err_set(e, -EKEYREVOKED, "'%s' is revoked; make another key", argv[i]);
                 if (r == 0 && w.list.n == KEY_LIST_KEYS_MAX)
@@ -195,7 +183,7 @@ static int find_id(const char *word, unsigned char ret[MINISIGN_ID_SIZE], struct
                         ret[i] = raw[sizeof(raw) - 1 - i];
                 return 0;
         }
-        r = read_public(word, &key, e);
+        r = minisign_read_public(word, &key, e);
         if (r == 0)
                 memcpy(ret, key.id, sizeof(key.id));
         return r;

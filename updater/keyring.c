@@ -11,18 +11,6 @@
 
 #define KEYRING_DIR ".state"
 
-static int read_public(const char *path, struct minisign_public *ret, struct err *e)
-{
-        CLEANUP(buf_done) struct buf text;
-        int r;
-
-        buf_init(&text, MINISIGN_TEXT_MAX);
-        r = file_read(path, &text, e);
-        if (r == 0)
-                r = minisign_parse_public(text.data ? text.data : "", text.size, ret, e);
-        return r < 0 ? err_prefix(e, r, "public key '%s'", path) : 0;
-}
-
 static void remove_list(const char *dir)
 {
         static const char *const names[] = { EXAMINE_KEYS, EXAMINE_KEYS_SIG };
@@ -78,9 +66,9 @@ int keyring_load(const struct options *o, int64_t now_s, struct keyring *ret, st
                 return err_set(e, -E2BIG, "at most %d trust.keys and %d trust.root_keys", KEY_LIST_KEYS_MAX,
                                KEYRING_ROOTS_MAX);
         for (size_t i = 0; r == 0 && i < o->trust_keys.n; i++)
-                r = read_public(o->trust_keys.items[i], &k.keys.keys[k.keys.n++].key, e);
+                r = minisign_read_public(o->trust_keys.items[i], &k.keys.keys[k.keys.n++].key, e);
         for (size_t i = 0; r == 0 && i < o->trust_root_keys.n; i++)
-                r = read_public(o->trust_root_keys.items[i], &k.roots[k.roots_n++], e);
+                r = minisign_read_public(o->trust_root_keys.items[i], &k.roots[k.roots_n++], e);
         if (r == 0)
                 r = state_dir(o, dir, e);
         if (r < 0)
