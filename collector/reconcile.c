@@ -10,6 +10,7 @@ struct tracked {
         uint64_t id;
         uint64_t base_ns;      /* the counter when it was met first */
         uint64_t explained_ns; /* charged since then */
+        uint64_t lent_ns;      /* of that, what no process showed yet */
         bool fresh;            /* met in this pass: what its processes did before explains nothing of it */
 };
 
@@ -67,14 +68,32 @@ static void forget(struct reconcile *r, size_t i)
                 (void)index_put(&r->index, r->tracked[i].id, (uint32_t)i); /* it is there: only moved */
 }
 
-/* How much more the counter knows than was charged; from now on that is explained. */
-static uint64_t unexplained(struct tracked *t, uint64_t counter_ns)
+static uint64_t least(uint64_t a, uint64_t b)
 {
-        uint64_t counted_ns = counter_ns > t->base_ns ? counter_ns - t->base_ns : 0;
-        uint64_t more_ns = counted_ns > t->explained_ns ? counted_ns - t->explained_ns : 0;
+        return a < b ? a : b;
+}
 
-        t->explained_ns += more_ns;
-        return more_ns;
+/* What the counter knows beyond what was charged is charged too. Was it a living process's, used between the
+ * reading of that and of the counter, then the process shows it in the next pass, and it is taken back. */
+static void settle(struct tracked *t, uint64_t counter_ns, struct usage_set *set, uint64_t cgroup_id)
+{
+        uint64_t counted_ns = counter_ns > t->base_ns ? counter_ns - t->base_ns : 0, ns;
+        uint64_t *delta_ns;
+
+        if (counted_ns == t->explained_ns)
+                return;
+        delta_ns = &usage_set_row(set, cgroup_id, false)->delta[FEATURE_CPU_TIME];
+        if (counted_ns > t->explained_ns) {
+                ns = counted_ns - t->explained_ns;
+                t->explained_ns += ns;
+                t->lent_ns += ns;
+                *delta_ns += ns;
+                return;
+        }
+        ns = least(t->explained_ns - counted_ns, least(t->lent_ns, *delta_ns));
+        t->explained_ns -= ns;
+        t->lent_ns -= ns;
+        *delta_ns -= ns;
 }
 
 static void apply_cgroups(struct reconcile *r, struct usage_set *set)
@@ -88,15 +107,14 @@ static void apply_cgroups(struct reconcile *r, struct usage_set *set)
         }
         for (size_t i = 0; i < r->n;) {
                 struct tracked *t = &r->tracked[i];
-                uint64_t counter_ns, more_ns;
+                uint64_t counter_ns;
 
                 if (cgroup_table_cpu_ns(r->cgroups, t->id, &counter_ns) < 0) {
                         forget(r, i);
                         continue;
                 }
-                more_ns = t->fresh ? 0 : unexplained(t, counter_ns);
-                if (more_ns)
-                        usage_set_row(set, t->id, false)->delta[FEATURE_CPU_TIME] += more_ns;
+                if (!t->fresh)
+                        settle(t, counter_ns, set, t->id);
                 i++;
         }
 }
@@ -104,17 +122,13 @@ static void apply_cgroups(struct reconcile *r, struct usage_set *set)
 /* What is still missing was in no cgroup that is known. */
 static void apply_node(struct reconcile *r, struct usage_set *set)
 {
-        uint64_t counter_ns, more_ns;
+        uint64_t counter_ns;
 
         for (size_t i = 0; i < set->n; i++)
                 if (!usage_is_vm(set->rows[i].cgroup_id))
                         r->node.explained_ns += set->rows[i].delta[FEATURE_CPU_TIME];
-        if (cgroup_table_cpu_ns(r->cgroups, CGROUP_ROOT, &counter_ns) < 0)
-                return;
-        more_ns = unexplained(&r->node, counter_ns);
-        if (more_ns)
-                usage_set_row(set, cgroup_table_choose(r->cgroups, 0, 0), false)->delta[FEATURE_CPU_TIME] +=
-                        more_ns;
+        if (cgroup_table_cpu_ns(r->cgroups, CGROUP_ROOT, &counter_ns) == 0)
+                settle(&r->node, counter_ns, set, cgroup_table_choose(r->cgroups, 0, 0));
 }
 
 void reconcile_apply(struct reconcile *r, struct usage_set *set)

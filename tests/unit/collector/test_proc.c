@@ -318,6 +318,29 @@ static void the_dead_are_found_in_the_cgroups_own_counter(void **state)
         assert_int_equal(sum, 105000);
 }
 
+static void what_the_counter_shows_before_its_process_is_charged_once(void **state)
+{
+        struct fake p = { 1, USER, 0, 1, 5, "1000 2 3\n", NULL, "0::/docker-" ID_A ".scope\n" };
+        const char *counter = "cg/docker-" ID_A ".scope/cpu.stat";
+        uint64_t id;
+
+        (void)state;
+        put(p);
+        write_file(tree, counter, "usage_usec 500\n");
+        open_tree();
+        id = group("/docker-" ID_A ".scope");
+        p.schedstat = "21000 2 3\n";
+        put(p);
+        write_file(tree, counter, "usage_usec 550\n"); /* read 30 us later, the process running */
+        source_read(OPS, source, &set);
+        assert_int_equal(row_delta(&set, id, false, FEATURE_CPU_TIME), 50000);
+        p.schedstat = "101000 2 3\n"; /* 100 us in all, and the process has stopped */
+        put(p);
+        write_file(tree, counter, "usage_usec 600\n");
+        source_read(OPS, source, &set);
+        assert_int_equal(row_delta(&set, id, false, FEATURE_CPU_TIME), 50000);
+}
+
 static void a_missing_procfs_is_an_error_in_words(void **state)
 {
         struct feature_source_options options = { .procfs_root = "/nonexistent", .sysfs_root = "/sys" };
@@ -410,6 +433,7 @@ int main(void)
                 TREE_TEST(what_cannot_be_read_is_not_measured),
                 TREE_TEST(damaged_files_are_passed_over),
                 TREE_TEST(the_dead_are_found_in_the_cgroups_own_counter),
+                TREE_TEST(what_the_counter_shows_before_its_process_is_charged_once),
                 TREE_TEST(a_missing_procfs_is_an_error_in_words),
                 cmocka_unit_test(spinning_process_is_within_one_percent_of_schedstat_in_its_container),
                 cmocka_unit_test(lives_between_two_reads_are_found_in_the_cgroups_counter),
