@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wattloop-model-server: learns from what machines measured, and serves the models to those that cannot. */
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/signalfd.h>
@@ -19,6 +20,7 @@
 
 #define DRAIN_MS 5000 /* for requests in work when the server is told to stop */
 #define REAP_MS  1000
+#define ARENAS   2 /* of malloc: one for each of many threads would keep what each once needed */
 
 /* Blocked in every thread, so they arrive here only. */
 static int open_signals(struct err *e)
@@ -58,6 +60,7 @@ static int serve(const void *options, int argc, char **argv)
 
         (void)argc;
         (void)argv;
+        (void)mallopt(M_ARENA_MAX, ARENAS);
         signals = open_signals(&e);
         r = signals < 0 ? signals : server_open(&server, options, &e);
         if (r < 0)

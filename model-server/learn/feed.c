@@ -37,6 +37,11 @@ void feed_close(struct feed *f)
         free(f);
 }
 
+void feed_rest(struct feed *f)
+{
+        (void)sqlite3_db_release_memory(f->db); /* always SQLITE_OK */
+}
+
 static const char *text_of(sqlite3_stmt *stmt, int i)
 {
         const unsigned char *text = sqlite3_column_text(stmt, i);

@@ -30,6 +30,7 @@
 #define IMPORT_SERIES 105 /* of a node: containers times features, and what it measures */
 #define IMPORT_STEPS  20  /* intervals in an upload */
 #define IMPORT_ROUNDS 24
+#define REST_S        3
 #define IMPORT_BYTES  (8 << 20)
 #define RESULTS_MAX   24
 
@@ -523,6 +524,7 @@ static void pack_upload(struct buf *request, int node, int round)
 
 static struct buf uploads[IMPORT_ROUNDS * IMPORT_NODES];
 static atomic_int next_upload;
+static int last_upload;
 static atomic_ulong imported;
 
 static void *run_import(void *arg)
@@ -533,7 +535,7 @@ static void *run_import(void *arg)
         (void)arg;
         if (fd < 0 || !reply)
                 fail("cannot connect");
-        while ((i = atomic_fetch_add(&next_upload, 1)) < IMPORT_ROUNDS * IMPORT_NODES) {
+        while ((i = atomic_fetch_add(&next_upload, 1)) < last_upload) {
                 const char *new;
 
                 if (exchange(fd, &uploads[i], reply, &body) != 200 || !(new = strstr(body, "\"new\": ")))
@@ -545,27 +547,40 @@ static void *run_import(void *arg)
         return NULL;
 }
 
-static void bench_import(void)
+/* The uploads up to `last`, on all connections; returns the seconds they took. */
+static double import_until(int last)
 {
         pthread_t threads[CONNECTIONS];
-        double begin_rss = 0, rss, seconds;
-        uint64_t begin;
+        uint64_t begin = clock_monotonic_ns();
 
-        for (int i = 0; i < IMPORT_ROUNDS * IMPORT_NODES; i++)
-                pack_upload(&uploads[i], i % IMPORT_NODES, i / IMPORT_NODES);
-        begin = clock_monotonic_ns();
+        last_upload = last;
         for (int i = 0; i < CONNECTIONS; i++)
                 if (pthread_create(&threads[i], NULL, run_import, NULL))
                         fail("no thread");
-        while (atomic_load(&next_upload) < IMPORT_ROUNDS * IMPORT_NODES) {
-                if (begin_rss == 0 && atomic_load(&next_upload) > IMPORT_ROUNDS * IMPORT_NODES / 10)
-                        begin_rss = rss_mib();
-                (void)usleep(1000);
-        }
         for (int i = 0; i < CONNECTIONS; i++)
                 (void)pthread_join(threads[i], NULL);
-        seconds = (double)(clock_monotonic_ns() - begin) / NS_PER_S;
-        rss = rss_mib();
+        return (double)(clock_monotonic_ns() - begin) / NS_PER_S;
+}
+
+/* Resident when what came has been learned. */
+static double rss_at_rest(void)
+{
+        (void)sleep(REST_S);
+        return rss_mib();
+}
+
+static void bench_import(void)
+{
+        enum { UPLOADS = IMPORT_ROUNDS * IMPORT_NODES };
+        double begin_rss, rss, seconds;
+
+        for (int i = 0; i < UPLOADS; i++)
+                pack_upload(&uploads[i], i % IMPORT_NODES, i / IMPORT_NODES);
+        seconds = import_until(UPLOADS / 10);
+        begin_rss = rss_at_rest();
+        atomic_store(&next_upload, UPLOADS / 10);
+        seconds += import_until(UPLOADS);
+        rss = rss_at_rest();
         add_result("import_rows_per_s", "rows/s", (double)imported / seconds, 50000, imported);
         add_result("import_rss_growth", "ratio", rss / begin_rss, 1.1, imported);
         add_result("import_rss_mib", "MiB", rss, 0, imported);

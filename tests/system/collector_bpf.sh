@@ -23,9 +23,14 @@ make_cgroup() {
         return 1
 }
 
+right() {
+        got=$(sqlite3 -readonly "$file" "SELECT ifnull(max(cpu_time_ns), 0) FROM usage JOIN entity USING (entity_id) WHERE key = '$id'")
+        awk "BEGIN { exit !(($got - $want) ^ 2 <= (0.01 * $want) ^ 2) }"
+}
+
 # Spin for 5 s in the cgroup, then stop where we are and compare the totals. proc_or_bpf, tolerance in percent
 compare() {
-        local source=$1 file=$dir/$1.db pid spinner want got
+        local source=$1 file=$dir/$1.db pid spinner want got verdict
 
         start "$dir/$source.log" "$collector" run --features-source "$source" --store-path "$file" --metrics-listen "" \
                 --sampling-interval 250ms --sysfs-root "$dir/none"
@@ -35,12 +40,15 @@ compare() {
         spinner=$STARTED_PID
         sleep 5
         kill -STOP "$spinner"
-        sleep 1
+        wait_for 10 grep -q ') T' "/proc/$spinner/stat"
         read -r want _ <"/proc/$spinner/schedstat"
-        got=$(sqlite3 -readonly "$file" "SELECT ifnull(max(cpu_time_ns), 0) FROM usage JOIN entity USING (entity_id) WHERE key = '$id'")
+        wait_for 20 right # as soon as the last interval is stored
+        sleep 0.5         # and nothing comes twice
+        right
+        verdict=$?
         { stop "$spinner" KILL; } 2>/dev/null
         check "a container's cgroup is told apart ($source)" test "$got" -gt 0
-        if awk "BEGIN { exit !(($got - $want) ^ 2 <= (0.01 * $want) ^ 2) }"; then
+        if [ $verdict = 0 ]; then
                 ok "CPU time of a spinning process is right within 1 % over 5 s ($source)"
         else
                 not_ok "CPU time of a spinning process is right within 1 % over 5 s ($source)" "$got ns of $want ns"

@@ -105,12 +105,12 @@ start() {
         done 2>/dev/null
 }
 
-# stop PID [SIGNAL]: ends a started program, waits for it and returns its status. After 10 s it is killed.
+# stop PID [SIGNAL]: ends a started program, waits for it and returns its status. After a minute it is killed.
 stop() {
         local r
 
         kill "-${2:-TERM}" "$1" 2>/dev/null
-        wait_for 10 ended "$1" || kill -KILL "$1" 2>/dev/null
+        wait_for 60 ended "$1" || kill -KILL "$1" 2>/dev/null
         wait "$1" 2>/dev/null
         r=$?
         forget "$1"
