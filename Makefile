@@ -246,9 +246,10 @@ soak-delivery: $(B)/tests/bench/bench_delivery $(B)/tests/system/recording have-
 
 # DATA is a recording; GROUP and COMPONENT choose from it.
 DATA ?= ../shared/nx12
-$(B)/tests/bench/tune: $(B)/tests/bench/tune.o $(B)/lib/model-server.a $(LIB)
+$(B)/tests/bench/bench_model-server: $(B)/tests/bench/training.o $(B)/tests/bench/results.o
+$(B)/tests/bench/tune $(B)/tests/bench/bench_model-server: %: %.o $(B)/lib/model-server.a $(LIB)
 	$(call say,LD,$@)
-	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(call pc_libs,model-server) -o $@
+	$(Q)$(CC) $(ALL_LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(call pc_libs,model-server) -o $@
 
 ## tune: compare hyper-parameters of general models on a recording (DATA, GROUP, COMPONENT)
 .PHONY: tune

@@ -23,6 +23,8 @@ int feed_open(const char *path, struct feed **ret, struct err *e)
         if (!f)
                 return err_set(e, -ENOMEM, "out of memory");
         r = db_open(path, DB_READ_ONLY, &migrations, STORE_BUSY_MS, &f->db, NULL, e);
+        if (r == 0)
+                r = db_exec(f->db, "PRAGMA cache_size = -256", e); /* KiB: rows are read once, in order */
         if (r < 0)
                 return r;
         *ret = TAKE(f);
@@ -35,11 +37,6 @@ void feed_close(struct feed *f)
                 return;
         db_close(f->db);
         free(f);
-}
-
-void feed_rest(struct feed *f)
-{
-        (void)sqlite3_db_release_memory(f->db); /* always SQLITE_OK */
 }
 
 static const char *text_of(sqlite3_stmt *stmt, int i)

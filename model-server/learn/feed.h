@@ -12,7 +12,6 @@ struct feed;
 int feed_open(const char *path, struct feed **ret, struct err *e); /* -ENOENT: no database yet */
 void feed_close(struct feed *feed);
 CLEANUP_DEFINE(struct feed *, feed_close);
-void feed_rest(struct feed *feed); /* gives back the memory that only speeds reading up */
 
 typedef int (*feed_row_fn)(int64_t row_id, const char *node_id, const struct row *row, void *arg,
                            struct err *e);

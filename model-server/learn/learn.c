@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
+#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -363,13 +364,18 @@ static void recover(struct learn *l, int failure, const struct err *why)
 static void *run(void *arg)
 {
         struct learn *l = arg;
+        bool rested = true;
 
         do {
+                uint64_t seen = l->counters.rows;
                 struct err e;
                 int r = learn_catch_up(l, &e);
 
                 if (r < 0)
                         recover(l, r, &e);
+                if (l->counters.rows == seen && !rested)
+                        (void)malloc_trim(0); /* trainings and uploads need much, and the next may be far */
+                rested = l->counters.rows == seen;
         } while (wait_for_rows(l, TICK_MS * NS_PER_MS));
         return NULL;
 }

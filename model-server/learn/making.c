@@ -2,7 +2,6 @@
 /* Models made from the rows, with their lineage; and the same made again. */
 #include <errno.h>
 #include <lapacke.h>
-#include <malloc.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -267,9 +266,7 @@ void making_free(struct making *m)
                 return;
         dataset_done(&m->data);
         dataset_done(&m->dynamic);
-        feed_rest(m->recipe.feed);
         free(m);
-        (void)malloc_trim(0); /* the rows were many, and the next training is minutes away */
 }
 
 int making_open(struct learn *learn, int node_type, struct making **ret, struct err *e)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <zlib.h>
@@ -19,29 +20,25 @@
 #include "common/clock.h"
 #include "common/file.h"
 #include "model/model.h"
+#include "tests/bench/results.h"
+#include "tests/bench/training.h"
 
-#define NODE_TYPES    317
-#define ARCHIVE_BYTES 100000 /* of an XGBoost model of Kepler's */
-#define LOAD_NS       (3 * NS_PER_S)
-#define CONNECTIONS   8
-#define LATENCIES_MAX 400000 /* of a connection */
-#define REPLY_MAX     (1 << 20)
-#define IMPORT_NODES  20
-#define IMPORT_SERIES 105 /* of a node: containers times features, and what it measures */
-#define IMPORT_STEPS  20  /* intervals in an upload */
-#define IMPORT_ROUNDS 24
-#define REST_S        3
-#define IMPORT_BYTES  (8 << 20)
-#define RESULTS_MAX   24
+#define NODE_TYPES            317
+#define ARCHIVE_BYTES         100000 /* of an XGBoost model of Kepler's */
+#define LOAD_NS               (3 * NS_PER_S)
+#define CONNECTIONS           8
+#define LATENCIES_MAX         400000 /* of a connection */
+#define REPLY_MAX             (1 << 20)
+#define IMPORT_NODES          20
+#define IMPORT_SERIES         105 /* of a node: containers times features, and what it measures */
+#define IMPORT_STEPS          20  /* intervals in an upload */
+#define IMPORT_ROUNDS         24
+#define LEARN_NS              (60 * NS_PER_S)
+#define REST_S                5 /* until a training that is due is over, and published */
+#define TRAIN_ROUNDS          5
+#define TRAIN_REQUEST_DEFAULT "../shared/captures/train/small_counteronly_rapl_T2.request.json"
+#define IMPORT_BYTES          (8 << 20)
 
-struct result {
-        const char *name, *unit;
-        double value, baseline; /* baseline 0: none */
-        unsigned long n;
-};
-
-static struct result results[RESULTS_MAX];
-static size_t n_results;
 static char dir[256];
 static unsigned short port;
 static pid_t server;
@@ -52,12 +49,6 @@ static void fail(const char *what)
         if (server > 0)
                 (void)kill(server, SIGKILL);
         exit(1);
-}
-
-static void add_result(const char *name, const char *unit, double value, double baseline, unsigned long n)
-{
-        if (n_results < RESULTS_MAX)
-                results[n_results++] = (struct result){ name, unit, value, baseline, n };
 }
 
 /* ---- the pipeline ---- */
@@ -193,7 +184,7 @@ static void find_port(void)
         (void)close(fd);
 }
 
-static void start_server(void)
+static double start_server(void)
 {
         char program[512], listen_on[64], database[512], models[512];
         const char *b = getenv("B");
@@ -217,10 +208,18 @@ static void start_server(void)
                 (void)usleep(1000);
         }
         (void)close(fd);
-        add_result("start_ms", "ms", (double)(clock_monotonic_ns() - begin) / NS_PER_MS, 1000, 1);
+        return (double)(clock_monotonic_ns() - begin) / NS_PER_MS;
 }
 
-static double rss_mib(void)
+static void stop_server(void)
+{
+        (void)kill(server, SIGTERM);
+        (void)waitpid(server, NULL, 0);
+        server = 0;
+}
+
+/* "VmRSS", or "VmHWM" for the most there ever was. */
+static double rss_mib(const char *field)
 {
         char path[64], line[256];
         double kib = 0;
@@ -229,7 +228,7 @@ static double rss_mib(void)
         (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)server);
         f = fopen(path, "re");
         while (f && fgets(line, sizeof(line), f))
-                if (sscanf(line, "VmRSS: %lf", &kib) == 1)
+                if (!strncmp(line, field, strlen(field)) && sscanf(line + strlen(field), ": %lf", &kib) == 1)
                         break;
         if (f)
                 (void)fclose(f);
@@ -354,8 +353,8 @@ static void run_load(const struct load *load, int connections, const char *rps, 
                 free(clients[i].latency_us);
         }
         qsort(all, n, sizeof(float), by_size);
-        add_result(rps, "requests/s", (double)n / seconds, target, n);
-        add_result(p99, "us", (double)all[n * 99 / 100], 0, n);
+        results_add(rps, (double)n / seconds, "requests/s", n, target);
+        results_add(p99, (double)all[n * 99 / 100], "us", n, 0);
         free(all);
 }
 
@@ -562,55 +561,114 @@ static double import_until(int last)
         return (double)(clock_monotonic_ns() - begin) / NS_PER_S;
 }
 
-/* Resident when what came has been learned. */
-static double rss_at_rest(void)
+/* A number of GET /metrics. */
+static double metric(const char *name)
 {
-        (void)sleep(REST_S);
-        return rss_mib();
+        char *reply = malloc(REPLY_MAX), *body, line[128];
+        int fd = connect_to();
+        double value = -1;
+        struct buf request;
+
+        buf_init(&request, 128);
+        (void)buf_puts(&request, "GET /metrics HTTP/1.1\r\nHost: b\r\n\r\n");
+        (void)snprintf(line, sizeof(line), "\n%s ", name);
+        if (!reply || fd < 0 || exchange(fd, &request, reply, &body) != 200)
+                fail("no metrics");
+        body = strstr(body, line);
+        if (!body || sscanf(body + strlen(line), "%lf", &value) != 1)
+                fail("a metric is missing");
+        buf_done(&request);
+        (void)close(fd);
+        free(reply);
+        return value;
+}
+
+/* Until every row has been learned from; returns their number. */
+static double wait_until_learned(void)
+{
+        double rows = metric("wattloop_server_rows_total");
+        uint64_t begin = clock_monotonic_ns();
+
+        while (metric("wattloop_server_rows_learned_total") < rows) {
+                if (clock_monotonic_ns() - begin > LEARN_NS)
+                        fail("rows are not learned from");
+                (void)usleep(10000);
+        }
+        return rows;
+}
+
+static double file_bytes(const char *name)
+{
+        char path[1024];
+        struct stat st;
+
+        if (path_join(path, sizeof(path), dir, name) < 0 || stat(path, &st) < 0)
+                fail("the database is not there");
+        return (double)st.st_size;
 }
 
 static void bench_import(void)
 {
         enum { UPLOADS = IMPORT_ROUNDS * IMPORT_NODES };
-        double begin_rss, rss, seconds;
+        double begin_rss, begin_rows, rows, seconds;
+        uint64_t begin;
 
         for (int i = 0; i < UPLOADS; i++)
                 pack_upload(&uploads[i], i % IMPORT_NODES, i / IMPORT_NODES);
         seconds = import_until(UPLOADS / 10);
-        begin_rss = rss_at_rest();
+        begin_rows = wait_until_learned();
+        (void)sleep(REST_S);
+        begin_rss = rss_mib("VmRSS");
         atomic_store(&next_upload, UPLOADS / 10);
+        begin = clock_monotonic_ns();
         seconds += import_until(UPLOADS);
-        rss = rss_at_rest();
-        add_result("import_rows_per_s", "rows/s", (double)imported / seconds, 50000, imported);
-        add_result("import_rss_growth", "ratio", rss / begin_rss, 1.1, imported);
-        add_result("import_rss_mib", "MiB", rss, 0, imported);
+        rows = wait_until_learned() - begin_rows;
+        results_add("import_rows_per_s", (double)imported / seconds, "rows/s", imported, 50000);
+        results_add("learn_rows_per_s", rows / ((double)(clock_monotonic_ns() - begin) / NS_PER_S), "rows/s",
+                    (unsigned long)rows, 0);
+        (void)sleep(REST_S);
+        results_add("import_rss_growth", rss_mib("VmRSS") / begin_rss, "ratio", imported, 1.1);
+        results_add("import_rss_mib", rss_mib("VmRSS"), "MiB", imported, 0);
+        results_add("database_bytes_per_row", file_bytes("server.db") / (double)imported, "bytes", imported,
+                    0);
 }
 
-static void write_results(const char *path)
+/* The body that Kepler's trainer client sent, where it lies beside this directory; a server of its own, so
+ * that its memory can be told. */
+static void bench_train_request(void)
 {
-        struct buf out;
+        const char *path = getenv("TRAIN_REQUEST") ? getenv("TRAIN_REQUEST") : TRAIN_REQUEST_DEFAULT;
+        CLEANUP(buf_done) struct buf body = { .max = REPLY_MAX }, request = { .max = 2 * REPLY_MAX };
+        char *reply = malloc(REPLY_MAX), *zip;
+        double ms[TRAIN_ROUNDS];
+        int fd;
 
-        buf_init(&out, 1 << 16);
-        (void)printf("%-22s %14s %12s %10s %8s\n", "name", "value", "unit", "baseline", "n");
-        (void)buf_puts(&out, "{\"results\": [");
-        for (size_t i = 0; i < n_results; i++) {
-                const struct result *r = &results[i];
-
-                (void)printf("%-22s %14.2f %12s %10.6g %8lu\n", r->name, r->value, r->unit, r->baseline,
-                             r->n);
-                (void)buf_printf(&out,
-                                 "%s\n  {\"name\": \"%s\", \"value\": %.6g, \"unit\": \"%s\", \"n\": %lu",
-                                 i ? "," : "", r->name, r->value, r->unit, r->n);
-                if (r->baseline > 0)
-                        (void)buf_printf(&out, ", \"baseline\": %.6g, \"ratio\": %.4g}", r->baseline,
-                                         r->value / r->baseline);
-                else
-                        (void)buf_puts(&out, ", \"baseline\": null, \"ratio\": null}");
+        if (!reply || file_read(path, &body, NULL) < 0) {
+                printf("no POST /train: '%s' is not there (TRAIN_REQUEST=FILE names one)\n", path);
+                free(reply);
+                return;
         }
-        (void)buf_puts(&out, "\n]}\n");
-        if (out.failed || file_write_atomic(path, out.data, out.size, 0644, NULL) < 0)
-                fail("cannot write the results");
-        buf_done(&out);
+        (void)start_server();
+        fd = connect_to();
+        (void)buf_printf(&request,
+                         "POST /train HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\n"
+                         "Content-Length: %zu\r\n\r\n",
+                         body.size);
+        (void)buf_append(&request, body.data, body.size);
+        if (fd < 0 || request.failed)
+                fail("cannot ask for a training");
+        for (int i = 0; i < TRAIN_ROUNDS; i++) {
+                uint64_t begin = clock_monotonic_ns();
+
+                if (exchange(fd, &request, reply, &zip) != 200 || memcmp(zip, "PK", 2) != 0)
+                        fail("a training is not answered by a pipeline");
+                ms[i] = (double)(clock_monotonic_ns() - begin) / NS_PER_MS;
+        }
+        results_add("train_request_ms", results_median(ms, TRAIN_ROUNDS), "ms", TRAIN_ROUNDS, 1000);
+        results_add("train_request_rss_mib", rss_mib("VmHWM"), "MiB", TRAIN_ROUNDS, 60);
+        (void)close(fd);
+        free(reply);
+        stop_server();
 }
 
 int main(int argc, char **argv)
@@ -620,22 +678,23 @@ int main(int argc, char **argv)
 
         if (argc != 2)
                 fail("usage: bench_model-server RESULTS.json");
-        (void)snprintf(dir, sizeof(dir), "%s.d", argv[1]);
+        (void)snprintf(dir, sizeof(dir), "%s.tmp", argv[1]);
         if (file_remove_tree(dir, NULL) < 0)
                 fail("cannot clean up");
         write_pipeline();
-        start_server();
+        results_add("start_ms", start_server(), "ms", 1, 1000);
         run_load(&weight, 1, "weight_rps_1", 0, "weight_p99_us_1");
         run_load(&weight, CONNECTIONS, "weight_rps_8", 5000, "weight_p99_us_8");
         run_load(&archive, 1, "archive_rps_1", 0, "archive_p99_us_1");
         run_load(&archive, CONNECTIONS, "archive_rps_8", 3000, "archive_p99_us_8");
         learn_etags();
         run_load(&unchanged, CONNECTIONS, "not_modified_rps_8", 0, "not_modified_p99_us_8");
-        add_result("rss_mib", "MiB", rss_mib(), 64, NODE_TYPES);
+        results_add("rss_mib", rss_mib("VmRSS"), "MiB", NODE_TYPES, 64);
         bench_import();
-        (void)kill(server, SIGTERM);
-        (void)waitpid(server, NULL, 0);
+        stop_server();
+        bench_train_request();
+        bench_training();
         (void)file_remove_tree(dir, NULL);
-        write_results(argv[1]);
+        results_write(argv[1]);
         return 0;
 }
