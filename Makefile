@@ -34,16 +34,16 @@ PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl
 PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign nginx-light qemu-system-x86
 
 # Libraries by program; nothing is linked that the program does not use.
-PC_common         := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle
+PC_common         := jansson yaml-0.1 sqlite3 zlib libsodium nettle
 PC_collector      := jansson yaml-0.1 sqlite3 libsodium nettle libbpf libmicrohttpd
-PC_trainer-client := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle libdeflate libprotobuf-c
+PC_trainer-client := jansson yaml-0.1 sqlite3 zlib libsodium nettle libdeflate libprotobuf-c
 LIBS_trainer-client := -lsnappy
-PC_model-server   := jansson yaml-0.1 sqlite3 libcurl zlib libsodium nettle libmicrohttpd libarchive lapacke xgboost
-PC_updater        := jansson yaml-0.1 sqlite3 libcurl libsodium nettle libarchive libseccomp
+PC_model-server   := jansson yaml-0.1 sqlite3 zlib libsodium nettle libmicrohttpd libarchive lapacke xgboost
+PC_updater        := jansson yaml-0.1 sqlite3 libsodium nettle libarchive
 PC_estimator      := jansson yaml-0.1 libsodium nettle libarchive
 PC_model          := jansson libsodium nettle libarchive
-PC_collector/redfish := jansson yaml-0.1 libcurl libsodium nettle
-PC_collector/kubelet := jansson yaml-0.1 libcurl libsodium nettle
+PC_collector/redfish := jansson yaml-0.1 libsodium nettle
+PC_collector/kubelet := jansson yaml-0.1 libsodium nettle
 PC_config         := jansson yaml-0.1
 PC_schema         := jansson libsodium nettle
 pc_libs = $(shell pkg-config --libs $(PC_$1) 2>/dev/null) $(LIBS_$1) -lm -pthread

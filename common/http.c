@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "common/http.h"
 
+#define CURL_DISABLE_TYPECHECK /* its macros call functions, not pointers to them */
 #include <curl/curl.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <string.h>
+#include "common/library.h"
 #include "common/num.h"
 
 #define HTTP_MAX_HEADERS ((size_t)64 << 10) /* bytes of response headers */
@@ -26,11 +28,43 @@ struct exchange {
         bool too_large, bad_headers;
 };
 
-static CURLcode global_code;
+/* libcurl, loaded for the first exchange. */
+#define HTTP_LIB "libcurl.so.4" /* of every release since 2006 */
+/* clang-format off */
+#define HTTP_FUNCTIONS(X) \
+        X(curl_easy_cleanup) X(curl_easy_getinfo) X(curl_easy_init) X(curl_easy_perform) X(curl_easy_reset) \
+        X(curl_easy_setopt) X(curl_easy_strerror) X(curl_free) X(curl_getdate) X(curl_global_init) \
+        X(curl_slist_append) X(curl_slist_free_all) X(curl_url) X(curl_url_cleanup) X(curl_url_get) \
+        X(curl_url_set)
+/* clang-format on */
 
-static void global_init(void)
+static struct {
+        HTTP_FUNCTIONS(LIBRARY_POINTER)
+} lib;
+
+static struct err lib_error;
+static int lib_status;
+
+static void load_lib(void)
 {
-        global_code = curl_global_init(CURL_GLOBAL_DEFAULT);
+        static const char *const names[] = { HTTP_FUNCTIONS(LIBRARY_NAME) };
+        CURLcode code;
+
+        lib_status = library_load(HTTP_LIB, names, ARRAY_SIZE(names), &lib, &lib_error);
+        if (lib_status < 0)
+                return;
+        code = lib.curl_global_init(CURL_GLOBAL_DEFAULT);
+        if (code != CURLE_OK)
+                lib_status =
+                        err_set(&lib_error, -EIO, "cannot start libcurl: %s", lib.curl_easy_strerror(code));
+}
+
+static int lib_ready(struct err *e)
+{
+        static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+        (void)pthread_once(&once, load_lib); /* cannot fail */
+        return lib_status == 0 ? 0 : err_set(e, lib_status, "%s", lib_error.text);
 }
 
 static char *make_no_proxy(void)
@@ -47,17 +81,16 @@ static char *make_no_proxy(void)
 
 int http_new(const char *user_agent, struct http **ret_http, struct err *e)
 {
-        static pthread_once_t once = PTHREAD_ONCE_INIT;
         CLEANUP(http_freep) struct http *http = NULL;
+        int r = lib_ready(e);
 
-        (void)pthread_once(&once, global_init);
-        if (global_code != CURLE_OK)
-                return err_set(e, -EIO, "cannot start libcurl: %s", curl_easy_strerror(global_code));
+        if (r < 0)
+                return r;
         http = calloc(1, sizeof(*http));
         if (http) {
                 http->user_agent = strdup(user_agent);
                 http->no_proxy = make_no_proxy();
-                http->curl = curl_easy_init();
+                http->curl = lib.curl_easy_init();
         }
         if (!http || !http->user_agent || !http->no_proxy || !http->curl)
                 return err_set(e, -ENOMEM, "out of memory");
@@ -69,7 +102,7 @@ void http_free(struct http *http)
 {
         if (!http)
                 return;
-        curl_easy_cleanup(http->curl);
+        lib.curl_easy_cleanup(http->curl);
         free(http->user_agent);
         free(http->no_proxy);
         free(http);
@@ -84,28 +117,28 @@ void http_response_done(struct http_response *response)
  * leave no room for the reason. Schemes that we do not speak are refused. */
 static int public_url(const char *url, char ret[HTTP_URL_MAX])
 {
-        CURLU *u = curl_url();
+        CURLU *u = lib.curl_url();
         char *text = NULL, *scheme = NULL;
         CURLUcode code;
 
         if (!u)
                 return -ENOMEM;
-        code = curl_url_set(u, CURLUPART_URL, url, 0);
+        code = lib.curl_url_set(u, CURLUPART_URL, url, 0);
         if (code == CURLUE_OK)
-                code = curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
+                code = lib.curl_url_get(u, CURLUPART_SCHEME, &scheme, 0);
         if (code == CURLUE_OK && strcmp(scheme, "http") != 0 && strcmp(scheme, "https") != 0)
                 code = CURLUE_UNSUPPORTED_SCHEME;
         if (code == CURLUE_OK) {
-                (void)curl_url_set(u, CURLUPART_USER, NULL, 0);
-                (void)curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
-                (void)curl_url_set(u, CURLUPART_QUERY, NULL, 0);
-                code = curl_url_get(u, CURLUPART_URL, &text, 0);
+                (void)lib.curl_url_set(u, CURLUPART_USER, NULL, 0);
+                (void)lib.curl_url_set(u, CURLUPART_PASSWORD, NULL, 0);
+                (void)lib.curl_url_set(u, CURLUPART_QUERY, NULL, 0);
+                code = lib.curl_url_get(u, CURLUPART_URL, &text, 0);
         }
         if (code == CURLUE_OK)
                 (void)snprintf(ret, HTTP_URL_MAX, "%s", text);
-        curl_free(text);
-        curl_free(scheme);
-        curl_url_cleanup(u);
+        lib.curl_free(text);
+        lib.curl_free(scheme);
+        lib.curl_url_cleanup(u);
         return code == CURLUE_OK ? 0 : code == CURLUE_OUT_OF_MEMORY ? -ENOMEM : -EINVAL;
 }
 
@@ -132,10 +165,8 @@ static void copy_value(char *ret, size_t ret_size, const char *value, size_t siz
         (void)snprintf(ret, ret_size, "%.*s", (int)size, value); /* cut when longer, by contract */
 }
 
-static size_t on_header(char *line, size_t one, size_t size, void *userdata)
+void http_take_header(struct http_response *response, const char *line, size_t size)
 {
-        struct exchange *x = userdata;
-        struct http_response *response = x->response;
         const struct {
                 const char *name;
                 char *value;
@@ -148,24 +179,31 @@ static size_t on_header(char *line, size_t one, size_t size, void *userdata)
                 { "wattloop-signature:", response->signature, sizeof(response->signature) },
         };
 
-        (void)one;
-        x->header_bytes += size;
-        if (x->header_bytes > HTTP_MAX_HEADERS) {
-                x->bad_headers = true;
-                return 0;
-        }
         for (size_t i = 0; i < ARRAY_SIZE(wanted); i++) {
                 size_t n = strlen(wanted[i].name);
 
                 if (size >= n && strncasecmp(line, wanted[i].name, n) == 0)
                         copy_value(wanted[i].value, wanted[i].size, line + n, size - n);
         }
+}
+
+static size_t on_header(char *line, size_t one, size_t size, void *userdata)
+{
+        struct exchange *x = userdata;
+
+        (void)one;
+        x->header_bytes += size;
+        if (x->header_bytes > HTTP_MAX_HEADERS) {
+                x->bad_headers = true;
+                return 0;
+        }
+        http_take_header(x->response, line, size);
         return size;
 }
 
 static int add_header(struct curl_slist **list, const char *header)
 {
-        struct curl_slist *longer = curl_slist_append(*list, header);
+        struct curl_slist *longer = lib.curl_slist_append(*list, header);
 
         if (!longer)
                 return -ENOMEM;
@@ -191,46 +229,46 @@ static void set_limits(CURL *curl, const struct http_request *request, size_t ma
 {
         long timeout_ms = request->timeout_ms > 0 ? request->timeout_ms : HTTP_TIMEOUT_MS;
 
-        curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
-        curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
-        curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
-        curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, HTTP_CONNECT_MS);
-        curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, request->slow_answer ? 0L : HTTP_LOW_SPEED);
-        curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, HTTP_LOW_SPEED_S);
-        curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
-        curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* or later */
-        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, request->insecure ? 0L : 1L);
-        curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, request->insecure ? 0L : 2L);
+        lib.curl_easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
+        lib.curl_easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+        lib.curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+        lib.curl_easy_setopt(curl, CURLOPT_CONNECTTIMEOUT_MS, HTTP_CONNECT_MS);
+        lib.curl_easy_setopt(curl, CURLOPT_TIMEOUT_MS, timeout_ms);
+        lib.curl_easy_setopt(curl, CURLOPT_LOW_SPEED_LIMIT, request->slow_answer ? 0L : HTTP_LOW_SPEED);
+        lib.curl_easy_setopt(curl, CURLOPT_LOW_SPEED_TIME, HTTP_LOW_SPEED_S);
+        lib.curl_easy_setopt(curl, CURLOPT_MAXFILESIZE_LARGE, (curl_off_t)max);
+        lib.curl_easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2); /* or later */
+        lib.curl_easy_setopt(curl, CURLOPT_SSL_VERIFYPEER, request->insecure ? 0L : 1L);
+        lib.curl_easy_setopt(curl, CURLOPT_SSL_VERIFYHOST, request->insecure ? 0L : 2L);
         if (request->client_cert)
-                curl_easy_setopt(curl, CURLOPT_SSLCERT, request->client_cert);
+                lib.curl_easy_setopt(curl, CURLOPT_SSLCERT, request->client_cert);
         if (request->client_key)
-                curl_easy_setopt(curl, CURLOPT_SSLKEY, request->client_key);
+                lib.curl_easy_setopt(curl, CURLOPT_SSLKEY, request->client_key);
         if (request->proxy)
-                curl_easy_setopt(curl, CURLOPT_PROXY, request->proxy);
+                lib.curl_easy_setopt(curl, CURLOPT_PROXY, request->proxy);
         if (request->userpwd)
-                curl_easy_setopt(curl, CURLOPT_USERPWD, request->userpwd);
+                lib.curl_easy_setopt(curl, CURLOPT_USERPWD, request->userpwd);
         if (request->ca_file) /* beside the system's directory of anchors */
-                curl_easy_setopt(curl, CURLOPT_CAINFO, request->ca_file);
+                lib.curl_easy_setopt(curl, CURLOPT_CAINFO, request->ca_file);
 }
 
 static void set_method(CURL *curl, const struct http_request *request)
 {
         if (request->body || strcmp(request->method, "POST") == 0) {
-                curl_easy_setopt(curl, CURLOPT_POST, 1L);
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body ? request->body : "");
-                curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size);
+                lib.curl_easy_setopt(curl, CURLOPT_POST, 1L);
+                lib.curl_easy_setopt(curl, CURLOPT_POSTFIELDS, request->body ? request->body : "");
+                lib.curl_easy_setopt(curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)request->body_size);
         }
-        curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
+        lib.curl_easy_setopt(curl, CURLOPT_CUSTOMREQUEST, request->method);
         if (strcmp(request->method, "HEAD") == 0)
-                curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
+                lib.curl_easy_setopt(curl, CURLOPT_NOBODY, 1L);
 }
 
 static int connect_errno(CURL *curl)
 {
         long sys = 0;
 
-        (void)curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
+        (void)lib.curl_easy_getinfo(curl, CURLINFO_OS_ERRNO, &sys);
         switch (sys) {
         case ETIMEDOUT:
                 return -ETIMEDOUT;
@@ -250,7 +288,7 @@ uint64_t http_retry_after_ms(const char *retry_after, int64_t now_ms)
 
         if (num_parse_u64(retry_after, &seconds) == 0)
                 return seconds < UINT64_MAX / 1000 ? seconds * 1000 : UINT64_MAX;
-        date = *retry_after ? curl_getdate(retry_after, NULL) : -1;
+        date = *retry_after && lib_ready(NULL) == 0 ? lib.curl_getdate(retry_after, NULL) : -1;
         return date > 0 && (int64_t)date > now_ms / 1000 ? (uint64_t)((int64_t)date * 1000 - now_ms) : 0;
 }
 
@@ -286,11 +324,12 @@ static int perform(struct http *http, const struct http_request *request, const 
         CURLcode code;
         int r;
 
-        curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, words);
-        code = curl_easy_perform(http->curl);
-        curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, NULL); /* `words` ends here, the handle does not */
+        lib.curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER, words);
+        code = lib.curl_easy_perform(http->curl);
+        lib.curl_easy_setopt(http->curl, CURLOPT_ERRORBUFFER,
+                             NULL); /* `words` ends here, the handle does not */
         if (code == CURLE_OK) {
-                (void)curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &x->response->status);
+                (void)lib.curl_easy_getinfo(http->curl, CURLINFO_RESPONSE_CODE, &x->response->status);
                 return 0;
         }
         r = to_errno(http->curl, code, x);
@@ -300,7 +339,8 @@ static int perform(struct http *http, const struct http_request *request, const 
         if (x->bad_headers)
                 return err_set(e, r, "%s %s: response headers are larger than %zu bytes", request->method,
                                url, HTTP_MAX_HEADERS);
-        return err_set(e, r, "%s %s: %s", request->method, url, *words ? words : curl_easy_strerror(code));
+        return err_set(e, r, "%s %s: %s", request->method, url,
+                       *words ? words : lib.curl_easy_strerror(code));
 }
 
 int http_exchange(struct http *http, const struct http_request *request, struct http_response *ret,
@@ -317,25 +357,25 @@ int http_exchange(struct http *http, const struct http_request *request, struct 
         if (r < 0) /* its text may hold a password, so it is not repeated */
                 return err_set(e, r, r == -EINVAL ? "not a valid http or https URL" : "out of memory");
         buf_init(&response.body, max);
-        curl_easy_reset(http->curl); /* forgets options, keeps connections */
+        lib.curl_easy_reset(http->curl); /* forgets options, keeps connections */
         set_limits(http->curl, request, max);
         set_method(http->curl, request);
-        curl_easy_setopt(http->curl, CURLOPT_URL, request->url);
-        curl_easy_setopt(http->curl, CURLOPT_USERAGENT, http->user_agent);
-        curl_easy_setopt(http->curl, CURLOPT_NOPROXY, request->proxy ? "" : http->no_proxy);
-        curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, on_body);
-        curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &x);
-        curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, on_header);
-        curl_easy_setopt(http->curl, CURLOPT_HEADERDATA, &x);
+        lib.curl_easy_setopt(http->curl, CURLOPT_URL, request->url);
+        lib.curl_easy_setopt(http->curl, CURLOPT_USERAGENT, http->user_agent);
+        lib.curl_easy_setopt(http->curl, CURLOPT_NOPROXY, request->proxy ? "" : http->no_proxy);
+        lib.curl_easy_setopt(http->curl, CURLOPT_WRITEFUNCTION, on_body);
+        lib.curl_easy_setopt(http->curl, CURLOPT_WRITEDATA, &x);
+        lib.curl_easy_setopt(http->curl, CURLOPT_HEADERFUNCTION, on_header);
+        lib.curl_easy_setopt(http->curl, CURLOPT_HEADERDATA, &x);
 
         r = make_headers(request, &headers);
         if (r == 0) {
-                curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
+                lib.curl_easy_setopt(http->curl, CURLOPT_HTTPHEADER, headers);
                 r = perform(http, request, url, &x, e);
         } else {
                 (void)err_set(e, r, "out of memory");
         }
-        curl_slist_free_all(headers);
+        lib.curl_slist_free_all(headers);
         if (r < 0) {
                 http_response_done(&response);
                 return r;

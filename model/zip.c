@@ -3,11 +3,11 @@
  * archive names. */
 #include <archive.h>
 #include <archive_entry.h>
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
 
+#include "common/library.h"
 #include "model/archive.h"
 
 #define READ_CHUNK ((size_t)64 << 10)
@@ -30,42 +30,26 @@
 /* clang-format on */
 
 static struct {
-#define POINTER(name) __typeof__(name) *name;
-        ZIP_FUNCTIONS(POINTER)
-#undef POINTER
+        ZIP_FUNCTIONS(LIBRARY_POINTER)
 } zip_lib;
 
 static pthread_once_t zip_lib_once = PTHREAD_ONCE_INIT;
 static struct err zip_lib_error;
 static int zip_lib_status;
 
-static int find(void *lib, const char *name, void *ret)
-{
-        void *symbol = dlsym(lib, name);
-
-        if (!symbol)
-                return err_set(&zip_lib_error, -ELIBACC, "'%s' has no %s", ZIP_LIB, name);
-        memcpy(ret, &symbol, sizeof(symbol)); /* a pointer to a function, which C would not convert */
-        return 0;
-}
-
 static void load_zip_lib(void)
 {
-        void *lib = dlopen(ZIP_LIB, RTLD_NOW | RTLD_LOCAL); /* for as long as the process lives */
+        static const char *const names[] = { ZIP_FUNCTIONS(LIBRARY_NAME) };
 
-        if (!lib)
-                zip_lib_status = err_set(&zip_lib_error, -ELIBACC, "archives cannot be read: %s", dlerror());
-#define FIND(name)                                                                                           \
-        if (zip_lib_status == 0)                                                                             \
-                zip_lib_status = find(lib, #name, &zip_lib.name);
-        ZIP_FUNCTIONS(FIND)
-#undef FIND
+        zip_lib_status = library_load(ZIP_LIB, names, ARRAY_SIZE(names), &zip_lib, &zip_lib_error);
 }
 
 int model_archive_ready(struct err *e)
 {
         (void)pthread_once(&zip_lib_once, load_zip_lib); /* cannot fail */
-        return zip_lib_status == 0 ? 0 : err_set(e, zip_lib_status, "%s", zip_lib_error.text);
+        return zip_lib_status == 0
+                       ? 0
+                       : err_set(e, zip_lib_status, "archives cannot be read: %s", zip_lib_error.text);
 }
 
 static inline void reader_freep(struct archive **a)
