@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP client (libcurl): time limits, size limit, TLS verification and user agent are set here.
- * Only http:// and https:// are spoken; redirects are not followed. No other file includes curl.h. */
+/* The HTTP client (libcurl, loaded when it is first needed): time limits, size limit, TLS verification and
+ * user agent are set here. Only http:// and https:// are spoken; redirects are not followed. No other file
+ * includes curl.h. */
 #pragma once
 
 #include <stdbool.h>
@@ -55,6 +56,8 @@ CLEANUP_DEFINE(struct http *, http_free);
 int http_exchange(struct http *http, const struct http_request *request, struct http_response *ret,
                   struct err *e);
 void http_response_done(struct http_response *response);
+/* For whoever reads a head: one line of it, "Name: value", into its field if it has one. */
+void http_take_header(struct http_response *response, const char *line, size_t size);
 
 /* What a Retry-After asks for, in ms from now (wall clock): seconds or a date. 0: nothing, or no sense. */
 uint64_t http_retry_after_ms(const char *retry_after, int64_t now_ms);

@@ -11,6 +11,7 @@
 #include "common/file.h"
 #include "common/hash.h"
 #include "common/http.h"
+#include "common/http_probe.h"
 #include "common/json.h"
 #include "common/minisign.h"
 #include "config/cli.h"
@@ -18,6 +19,7 @@
 #include "schema/statement.h"
 #include "updater/mirror.h"
 
+#define USER_AGENT        "wattloop-updater/" WATTLOOP_VERSION
 #define REQUEST_PATH      "/model"
 #define REQUEST_MODELS    "/api/v1/models"
 #define REQUEST_KEYS      "/api/v1/keys"
@@ -166,8 +168,8 @@ void answer_done(struct answer *a)
 /* One connection for all that is asked in one run, and what every request has. */
 struct session {
         const struct options *options;
-        const char *url; /* borrowed: of the server */
-        struct http *http;
+        const char *url;   /* borrowed: of the server */
+        struct http *http; /* owned; NULL until something must be asked that http_probe() leaves */
         char authorization[REQUEST_TOKEN_MAX + 32];
         char node[64]; /* the header that says who asks; "" none */
 };
@@ -186,7 +188,7 @@ static int session_open(struct session *s, const struct options *o, struct err *
         r = check_trust(o, e);
         if (r == 0)
                 r = read_token(o->server_token_file, s->authorization, sizeof(s->authorization), e);
-        return r < 0 ? r : http_new("wattloop-updater/" WATTLOOP_VERSION, &s->http, e);
+        return r;
 }
 
 #define SESSION_HEADERS_MAX 4
@@ -203,6 +205,7 @@ static int session_ask(struct session *s, const char *method, const char *path, 
         const char *headers[SESSION_HEADERS_MAX + 3] = { NULL };
         CLEANUP(freep) char *url = NULL;
         size_t n = strlen(s->url), h = 0;
+        int r;
         struct http_request request = {
                 .method = method,
                 .headers = headers,
@@ -231,7 +234,12 @@ static int session_ask(struct session *s, const char *method, const char *path, 
                 headers[h++] = s->node;
         if (*s->authorization)
                 headers[h] = s->authorization;
-        return http_exchange(s->http, &request, ret, e);
+        r = http_probe(USER_AGENT, &request, ret, e);
+        if (r != 0)
+                return r < 0 ? r : 0;
+        if (!s->http)
+                r = http_new(USER_AGENT, &s->http, e);
+        return r < 0 ? r : http_exchange(s->http, &request, ret, e);
 }
 
 /* ---- a model ---- */
@@ -368,19 +376,23 @@ static int get_model(struct session *s, const struct slot *slot, const char *pat
         return r;
 }
 
-static int post_model(struct session *s, const struct slot *slot, const struct buf *body, struct answer *ret,
-                      struct err *e)
+static int post_model(struct session *s, const struct question *q, struct answer *ret, struct err *e)
 {
         /* upstream servers ignore what we accept and answer with what they have */
         const char *const headers[] = { "Content-Type: application/json",
-                                        slot->form == FORM_ARCHIVE ? accept_archive : NULL, NULL };
+                                        q->slot->form == FORM_ARCHIVE ? accept_archive : NULL, NULL };
+        CLEANUP(buf_done) struct buf body;
         struct http_response response;
         int r;
 
-        r = session_ask(s, "POST", REQUEST_PATH, body, headers, ret->bytes.max, &response, e);
+        buf_init(&body, REQUEST_BODY_MAX);
+        r = request_format(s->options, q->slot, q->spec, &body);
+        if (r < 0)
+                return err_set(e, r, "cannot make the request: %s", strerror(-r));
+        r = session_ask(s, "POST", REQUEST_PATH, &body, headers, ret->bytes.max, &response, e);
         if (r < 0)
                 return r;
-        r = take_answer(&response, slot, ret, e);
+        r = take_answer(&response, q->slot, ret, e);
         ret->etag[0] = '\0'; /* of a POST it means nothing */
         http_response_done(&response);
         return r;
@@ -460,17 +472,14 @@ int request_model(const struct options *o, const struct question *q, struct answ
 {
         bool may_be_mirror = o->server_trust == TRUST_SIGNED;
         CLEANUP(session_done) struct session s = { 0 };
-        CLEANUP(buf_done) struct buf body, path;
+        CLEANUP(buf_done) struct buf path;
         int r;
 
-        buf_init(&body, REQUEST_BODY_MAX);
         buf_init(&path, REQUEST_BODY_MAX);
         r = session_open(&s, o, e);
         if (r < 0)
                 return r;
         r = request_path(o, q->slot, q->spec, &path);
-        if (r == 0)
-                r = request_format(o, q->slot, q->spec, &body);
         if (r < 0)
                 return err_set(e, r, "cannot make the request: %s", strerror(-r));
         if (*q->node_id)
@@ -480,7 +489,7 @@ int request_model(const struct options *o, const struct question *q, struct answ
                 r = get_model(&s, q->slot, path.data, q->etag, ret, e);
         if (r == 1 && may_be_mirror)
                 r = get_from_mirror(&s, q, ret, e);
-        return r == 1 ? post_model(&s, q->slot, &body, ret, e) : r;
+        return r == 1 ? post_model(&s, q, ret, e) : r;
 }
 
 /* ---- keys ---- */

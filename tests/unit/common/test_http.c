@@ -10,11 +10,13 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <cmocka.h>
 
 #include "common/clock.h"
+#include "common/http_probe.h"
 
 /* One server for one answer. */
 struct server {
@@ -309,6 +311,150 @@ static void a_client_survives_failures(void **state)
         }
 }
 
+/* ---- asking whether there is anything new ---- */
+
+static const char *const conditional[] = { "If-None-Match: \"a\"", "X-Test: yes", NULL };
+
+/* What http_probe() says to one fixed answer at http://127.0.0.1:PORT/PATH. */
+static int probe(struct server *s, const char *answer, struct http_request request, struct http_response *ret,
+                 struct err *e)
+{
+        char url[64];
+        int r;
+
+        server_start(s, answer, answer ? strlen(answer) : 0);
+        snprintf(url, sizeof(url), "http://127.0.0.1:%d/path?x=1", s->port);
+        request.url = request.url ? request.url : url;
+        request.method = request.method ? request.method : "GET";
+        request.timeout_ms = request.timeout_ms ? request.timeout_ms : 5000;
+        r = http_probe("test/1", &request, ret, e);
+        server_stop(s);
+        return r;
+}
+
+static void a_probe_takes_answers_without_a_body(void **state)
+{
+        static const char *const answers[] = {
+                "HTTP/1.1 304 Not Modified\r\nETag: \"b\"\r\n\r\n",
+                "HTTP/1.0 304\r\netag: \"b\"\r\n\r\n",
+                "HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nETag:\"b\"\r\nContent-Length: 4\r\n\r\nbusy",
+                "HTTP/1.1 429 Slowly\r\nETag: \"b\"\r\nRetry-After: 7\r\n\r\n",
+        };
+        const long statuses[] = { 304, 304, 503, 429 };
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++) {
+                struct http_response response;
+                struct err e = { 0 };
+                struct server s;
+
+                assert_int_equal(
+                        probe(&s, answers[i], (struct http_request){ .headers = conditional }, &response, &e),
+                        1);
+                assert_int_equal(response.status, statuses[i]);
+                assert_string_equal(response.etag, "\"b\"");
+                assert_string_equal(response.retry_after, i < 2 ? "" : "7");
+                assert_int_equal(response.body.size, 0);
+                assert_non_null(strstr(s.request, "GET /path?x=1 HTTP/1.1\r\nHost: 127.0.0.1:"));
+                assert_non_null(strstr(s.request, "\r\nUser-Agent: test/1\r\n"));
+                assert_non_null(strstr(s.request, "\r\nIf-None-Match: \"a\"\r\nX-Test: yes\r\n\r\n"));
+                http_response_done(&response);
+        }
+}
+
+static void a_probe_leaves_every_other_answer(void **state)
+{
+        static const char *const answers[] = {
+                "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+                "HTTP/1.1 3040 Hm\r\n\r\n",
+                "HTTP/1.1 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+                "HTTP/1.1 304 Not Modified\r\nETag: \"b\"\r\n",
+                "HTTP/1.1 304",
+                "HTTP/2 304\r\n\r\n",
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 304 Not Modified\r\n\r\n",
+                "not http at all\r\n\r\n",
+                "\r\n\r\n",
+                "",
+        };
+        struct http_response response;
+        struct err e = { 0 };
+        struct server s;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(answers); i++)
+                assert_int_equal(
+                        probe(&s, answers[i], (struct http_request){ .headers = conditional }, &response, &e),
+                        0);
+}
+
+static void a_probe_leaves_endless_headers(void **state)
+{
+        CLEANUP(buf_done) struct buf b;
+        struct http_response response;
+        struct err e = { 0 };
+        struct server s;
+
+        (void)state;
+        buf_init(&b, 1 << 20);
+        buf_puts(&b, "HTTP/1.1 304 Not Modified\r\n");
+        for (int i = 0; i < 3000; i++)
+                buf_printf(&b, "X-%d: abcdefghijklmnopqrstuvwxyz\r\n", i);
+        buf_puts(&b, "\r\n");
+        assert_int_equal(probe(&s, b.data, (struct http_request){ .headers = conditional }, &response, &e),
+                         0);
+}
+
+/* Nothing is sent: the server has no request when it is stopped. */
+static void a_probe_does_not_ask_what_is_not_for_it(void **state)
+{
+        static const char *const unconditional[] = { "X-Test: yes", NULL };
+        static const char *const split[] = { "If-None-Match: \"a\"\r\nX-Evil: yes", NULL };
+        const struct http_request requests[] = {
+                { .headers = NULL },
+                { .headers = unconditional },
+                { .headers = split },
+                { .headers = conditional, .method = "POST" },
+                { .headers = conditional, .proxy = "http://127.0.0.1:1" },
+                { .headers = conditional, .userpwd = "user:secret" },
+                { .headers = conditional, .url = "https://127.0.0.1/x" },
+                { .headers = conditional, .url = "http://user:secret@127.0.0.1/x" },
+                { .headers = conditional, .url = "http://127.0.0.1:1" },
+                { .headers = conditional, .url = "http:///x" },
+                { .headers = conditional, .url = "http://[::1/x" },
+                { .headers = conditional, .url = "http://[::1]x/x" },
+                { .headers = conditional, .url = "http://127.0.0.1:123456789/x" },
+                { .headers = conditional, .url = "http://127.0.0.1:1/x y" },
+                { .headers = conditional, .url = "http://127.0.0.1:1/x" }, /* nobody there */
+        };
+        static const char answer[] = "HTTP/1.1 304 Not Modified\r\n\r\n";
+        struct http_response response;
+        struct err e = { 0 };
+        struct server s;
+
+        (void)state;
+        for (size_t i = 0; i < ARRAY_SIZE(requests); i++) {
+                assert_int_equal(probe(&s, answer, requests[i], &response, &e), 0);
+                assert_string_equal(s.request, "");
+        }
+        assert_int_equal(setenv("http_proxy", "http://127.0.0.1:1", 1), 0);
+        assert_int_equal(probe(&s, answer, (struct http_request){ .headers = conditional }, &response, &e),
+                         0);
+        assert_string_equal(s.request, "");
+        assert_int_equal(unsetenv("http_proxy"), 0);
+}
+
+static void a_silent_server_ends_a_probe_in_a_timeout(void **state)
+{
+        struct http_request request = { .headers = conditional, .timeout_ms = 100 };
+        struct http_response response;
+        struct err e = { 0 };
+        struct server s;
+
+        (void)state;
+        assert_int_equal(probe(&s, NULL, request, &response, &e), -ETIMEDOUT);
+        assert_non_null(strstr(e.text, "/path: timed out"));
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -322,6 +468,11 @@ int main(void)
                 cmocka_unit_test(nobody_there_is_connection_refused),
                 cmocka_unit_test(other_protocols_and_bad_urls_are_refused),
                 cmocka_unit_test(a_client_survives_failures),
+                cmocka_unit_test(a_probe_takes_answers_without_a_body),
+                cmocka_unit_test(a_probe_leaves_every_other_answer),
+                cmocka_unit_test(a_probe_leaves_endless_headers),
+                cmocka_unit_test(a_probe_does_not_ask_what_is_not_for_it),
+                cmocka_unit_test(a_silent_server_ends_a_probe_in_a_timeout),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
