@@ -4,10 +4,14 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/seccomp.h>
 #include <poll.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,26 +205,54 @@ static const int fatal_calls[] = {
         SCMP_SYS(kill),
 };
 
-static int restrict_calls(struct err *note, struct err *e)
-{
-        scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-        int r = filter ? 0 : -ENOMEM;
+#if defined(__x86_64__)
+#define THIS_ARCH AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define THIS_ARCH AUDIT_ARCH_AARCH64
+#else
+#error "seccomp's name for this architecture is missing"
+#endif
 
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(allowed_calls); i++)
-                r = seccomp_rule_add(filter, SCMP_ACT_ALLOW, allowed_calls[i], 0);
-        for (size_t i = 0; r == 0 && i < ARRAY_SIZE(fatal_calls); i++)
-                r = seccomp_rule_add(filter, SCMP_ACT_KILL_PROCESS, fatal_calls[i], 0);
-        if (r < 0) {
-                seccomp_release(filter);
-                return err_set(e, r, "cannot make the seccomp filter: %s", strerror(-r));
+/* A filter's program: what it answers to a call is what it returns. libseccomp would write it as well, in
+ * a third of the time that an unchanged check takes; only its header's numbers are used, which are negative
+ * for calls that this architecture lacks. */
+struct filter {
+        struct sock_filter code[2 * (ARRAY_SIZE(allowed_calls) + ARRAY_SIZE(fatal_calls)) + 8];
+        unsigned short n;
+};
+
+static void emit(struct filter *f, uint16_t code, uint32_t k, uint8_t if_true, uint8_t if_false)
+{
+        assert(f->n < ARRAY_SIZE(f->code));
+        f->code[f->n++] = (struct sock_filter)BPF_JUMP(code, k, if_true, if_false);
+}
+
+static void answer(struct filter *f, const int *calls, size_t n, uint32_t action)
+{
+        for (size_t i = 0; i < n; i++) {
+                if (calls[i] < 0)
+                        continue;
+                emit(f, BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)calls[i], 0, 1);
+                emit(f, BPF_RET | BPF_K, action, 0, 0);
         }
-        r = seccomp_load(filter);
-        seccomp_release(filter);
-        if (r < 0)
-                (void)err_set(note, r,
-                              "this kernel takes no seccomp filter (%s): the checking process may "
-                              "call all of it",
-                              strerror(-r));
+}
+
+static int restrict_calls(struct err *note)
+{
+        struct filter f = { .n = 0 };
+        struct sock_fprog program = { .filter = f.code };
+
+        emit(&f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch), 0, 0);
+        emit(&f, BPF_JMP | BPF_JEQ | BPF_K, THIS_ARCH, 1, 0);
+        emit(&f, BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS, 0, 0);
+        emit(&f, BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr), 0, 0);
+        answer(&f, allowed_calls, ARRAY_SIZE(allowed_calls), SECCOMP_RET_ALLOW);
+        answer(&f, fatal_calls, ARRAY_SIZE(fatal_calls), SECCOMP_RET_KILL_PROCESS);
+        emit(&f, BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM, 0, 0); /* those of x32 too */
+        program.len = f.n;
+        if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) < 0)
+                return err_sys(
+                        note, "this kernel takes no seccomp filter: the checking process may call all of it");
         return 0;
 }
 
@@ -244,7 +276,9 @@ static int enter(const struct sandbox *s, struct err *note, struct err *e)
         if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
                 return err_sys(e, "cannot give up new privileges");
         r = restrict_files(s, note, e);
-        return r < 0 ? r : restrict_calls(note, e);
+        if (r == 0)
+                (void)restrict_calls(note);
+        return r;
 }
 
 /* ---- the two processes ---- */
