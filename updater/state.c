@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include "common/buf.h"
@@ -146,6 +147,16 @@ static void write_slot(const struct slot_state *s, struct buf *out)
                          s->is_mirror ? "true" : "false", s->failures, s->retry_ms);
 }
 
+static bool is_there(const char *path, const struct buf *text)
+{
+        CLEANUP(buf_done) struct buf old;
+
+        buf_init(&old, STATE_FILE_MAX);
+        return file_read(path, &old, NULL) == 0 && old.size == text->size &&
+               memcmp(old.data, text->data, old.size) == 0;
+}
+
+/* A check that found nothing new writes nothing. */
 int state_save(const char *store_path, const struct state *s, struct err *e)
 {
         CLEANUP(buf_done) struct buf text;
@@ -167,8 +178,9 @@ int state_save(const char *store_path, const struct state *s, struct err *e)
         r = path_of(store_path, "", dir, e);
         if (r == 0)
                 r = path_of(store_path, STATE_FILE, path, e);
-        if (r == 0)
-                r = file_mkdirs(dir, 0755, e);
+        if (r < 0 || is_there(path, &text))
+                return r;
+        r = file_mkdirs(dir, 0755, e);
         return r < 0 ? r : file_write_atomic(path, text.data, text.size, 0644, e);
 }
 
