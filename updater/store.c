@@ -7,16 +7,20 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "common/file.h"
 #include "common/json.h"
 
-#define STORE_MODE     0755
-#define STORE_STAGING  ".staging"
-#define STORE_LOCK     ".lock"
-#define STORE_INFO     "wattloop.json"
-#define STORE_INFO_MAX ((size_t)16 << 10)
-#define ID_LENGTH      (HASH_HEX_SIZE - 1)
+#define STORE_MODE          0755
+#define STORE_STAGING       ".staging"
+#define STORE_LOCK          ".lock"
+#define STORE_LOCK_WAIT_MS  2000
+#define STORE_LOCK_PAUSE_MS 20
+#define STORE_INFO          "wattloop.json"
+#define STORE_INFO_MAX      ((size_t)16 << 10)
+#define ID_LENGTH           (HASH_HEX_SIZE - 1)
 
 struct store {
         char path[PATH_MAX];
@@ -44,6 +48,18 @@ static int join(char ret[PATH_MAX], const char *dir, const char *name, struct er
         return 0;
 }
 
+/* The sandbox's process of an updater that was killed holds the lock until it is gone too, which is soon. */
+static int lock_soon(const char *path, int *ret_fd, struct err *e)
+{
+        const struct timespec pause = { .tv_nsec = STORE_LOCK_PAUSE_MS * (long)NS_PER_MS };
+        uint64_t end_ns = clock_monotonic_ns() + STORE_LOCK_WAIT_MS * NS_PER_MS;
+        int r;
+
+        while (r = file_lock(path, ret_fd, e), r == -EWOULDBLOCK && clock_monotonic_ns() < end_ns)
+                (void)nanosleep(&pause, NULL);
+        return r;
+}
+
 static int prepare(struct store *s, const char *path, struct err *e)
 {
         char lock[PATH_MAX];
@@ -57,7 +73,7 @@ static int prepare(struct store *s, const char *path, struct err *e)
         if (r == 0)
                 r = file_mkdirs(path, STORE_MODE, e);
         if (r == 0)
-                r = file_lock(lock, &s->lock_fd, e);
+                r = lock_soon(lock, &s->lock_fd, e);
         if (r == -EWOULDBLOCK)
                 return err_set(e, -EBUSY, "another wattloop-updater is at work ('%s' is locked)", lock);
         if (r == 0)
