@@ -215,7 +215,7 @@ ROUNDS ?= 1000
 ## soak-updater: the updater killed before each of its steps and at ROUNDS (1000) random moments from SEED (1); make check does a twentieth
 soak-updater: have-build $(BINARIES) $(TOOLS)
 	@B=$(B) ROUNDS=$(ROUNDS) SEED=$(SEED) tests/system/updater_kill.sh
-.PHONY: soak-updater
+.PHONY: soak-updater have-refresh
 
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
@@ -228,6 +228,10 @@ bench-%: $(B)/tests/bench/bench_% $(BINARIES)
 
 bench-estimator: $(B)/tests/system/estimator_load
 bench-delivery: $(B)/tests/system/recording have-delivery
+# REFRESHES (1000): the model swaps under 64 clients
+bench-refresh: have-refresh
+have-refresh: have-build
+	@tests/deps ensure nginx-light openssl
 # what only the proofs of delivery need: the real receivers
 have-delivery: have-build
 	@tests/deps ensure victoria-metrics prometheus
