@@ -98,3 +98,40 @@ check "an excluded node's rows are learned no more, and models come without it" 
 check_has "all of them" "$(find "$dir/pipelines" -name metadata.json -path '*SGD*' -exec jq -c .nodes {} + | grep -c liar)" 0
 check_has "nor is it scored" "$(status | jq -c '[.learning.scores[].node_id] | unique')" '["loud","quiet"]'
 stop "$server"
+
+# General models among the champions: each is served, and the estimator makes of it what it was trained for.
+rm -rf "$dir"/server* "$dir/pipelines"
+sent=0
+run_server --training-trainers SGDRegressorTrainer,XgboostFitTrainer,BlendTrainer
+send n1 0 300
+cat >"$dir/rows.py" <<'PY'
+import importlib.util, json, sys
+spec = importlib.util.spec_from_file_location("batches", sys.argv[1])
+batches = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(batches)
+rows, watts = [], []
+for i in range(1000, 1050):
+    use = [batches.rates(i, c, 2) for c in range(2)]
+    rows.append([sum(u["bpf_cpu_time_ms"] for u in use), sum(u["bpf_page_cache_hit"] for u in use)])
+    watts.append(20 + 0.04 * rows[-1][0] + 3e-4 * sum(u["bpf_net_rx_irq"] for u in use))
+if sys.argv[2] == "request":
+    print(json.dumps({"metrics": ["bpf_cpu_time_ms", "bpf_page_cache_hit"], "values": rows, "output_type": "AbsPower",
+                      "source": "rapl-sysfs", "system_features": [], "system_values": []}))
+else:
+    powers = json.load(sys.stdin)["powers"]["package"]
+    error = sum(abs(a - b) for a, b in zip(powers, watts)) / len(watts)
+    print("near" if len(powers) == len(watts) and error < 0.05 * (max(watts) - min(watts)) else "%.2f W off" % error)
+PY
+for trainer in XgboostFitTrainer BlendTrainer; do
+        archive=$dir/pipelines/wattloop/rapl-sysfs/AbsPower/BPFOnly/${trainer}_0.zip
+        check "$trainer is published" wait_for 60 test -e "$archive"
+        check_has "and replayed bit for bit" "$(replay "$archive")" 'the same, bit for bit'
+        rm -f "$dir/served.zip"
+        curl -sf -o "$dir/served.zip" -H 'Accept: application/vnd.wattloop.model+zip' \
+                "$url/api/v1/models?metrics=bpf_cpu_time_ms,bpf_page_cache_hit&output_type=AbsPower&source=rapl-sysfs&trainer_name=$trainer"
+        check "the server gives it to who asks for it" cmp "$archive" "$dir/served.zip"
+        check_has "and the estimator's watts are near the machine's on rows it never saw" \
+                "$(python3 "$dir/rows.py" "$here/model_server_batches.py" request | "$BIN/wattloop-estimator" predict "$dir/served.zip" |
+                        python3 "$dir/rows.py" "$here/model_server_batches.py" judge)" near
+done
+stop "$server"
