@@ -73,9 +73,9 @@ free_port() {
         python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
 }
 
-# wait_for SECONDS command...: until the command succeeds; fails when it has not within that time.
+# wait_for SECONDS command...: until the command succeeds; fails when it has not within PATIENCE (3) times that time.
 wait_for() {
-        local end=$((${EPOCHREALTIME/./} + $1 * 1000000))
+        local end=$((${EPOCHREALTIME/./} + $1 * ${PATIENCE:-3} * 1000000))
 
         shift
         until "$@" >/dev/null 2>&1; do
@@ -110,7 +110,7 @@ stop() {
         local r
 
         kill "-${2:-TERM}" "$1" 2>/dev/null
-        wait_for 60 ended "$1" || kill -KILL "$1" 2>/dev/null
+        wait_for 20 ended "$1" || kill -KILL "$1" 2>/dev/null
         wait "$1" 2>/dev/null
         r=$?
         forget "$1"
