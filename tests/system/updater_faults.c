@@ -5,6 +5,7 @@
  *     FAULT=kill:N     the N-th such call kills the whole program instead, parent and sandboxed child
  *     FAULT=full:N     from the N-th on, calls that need room on the disk fail: ENOSPC
  *     FAULT_CLOCK_S=N  the wall clock is N seconds off
+ *     FAULT_NODE=ID    this is another machine, with that node id (32 hex digits)
  *
  * The count is shared by both processes. */
 #include <errno.h>
@@ -24,6 +25,7 @@
 
 #include "common/clock.h"
 #include "common/file.h"
+#include "schema/machine.h"
 
 static struct {
         atomic_ulong calls;
@@ -93,6 +95,19 @@ int __real_unlinkat(int dir, const char *path, int flags);
 int __wrap_unlinkat(int dir, const char *path, int flags);
 pid_t __real_waitpid(pid_t pid, int *status, int options);
 pid_t __wrap_waitpid(pid_t pid, int *status, int options);
+int __real_machine_discover(const char *procfs, const char *sysfs, struct machine *ret, struct err *e);
+int __wrap_machine_discover(const char *procfs, const char *sysfs, struct machine *ret, struct err *e);
+
+int __wrap_machine_discover(const char *procfs, const char *sysfs, struct machine *ret, struct err *e)
+{
+        int r = __real_machine_discover(procfs, sysfs, ret, e);
+        const char *node = getenv("FAULT_NODE");
+
+        if (r == 0 && node)
+                (void)snprintf(ret->node_id, sizeof(ret->node_id), "%s", node);
+        return r;
+}
+
 int64_t __real_clock_wall_ms(void);
 int64_t __wrap_clock_wall_ms(void);
 

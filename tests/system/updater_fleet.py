@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 import urllib.request
+import zipfile
 
 from updater_lab import NOW, SLOT, Lab, check, entries_of, id_of, is_whole, ok, pack
 
@@ -27,7 +28,7 @@ version = 1
 
 
 def weight_of(entries):
-    return {"weight.json": entries["weight.json"]}
+    return {"weight.json": entries.get("weight.json", b"")}
 
 
 def api(entries, **signing):
@@ -36,7 +37,7 @@ def api(entries, **signing):
     version += 1
     offered = {}
     for slot, e, body, kind in ((SLOT, entries, pack(entries), "application/zip"),
-                                (WEIGHT_SLOT, weight_of(entries), entries["weight.json"], "application/json")):
+                                (WEIGHT_SLOT, weight_of(entries), weight_of(entries)["weight.json"], "application/json")):
         offered["weight=true" if slot == WEIGHT_SLOT else "weight=false"] = (
             body, lab.sign(body, id_of(e), version=version, slot=slot, **signing), kind, f'"{version}"')
 
@@ -219,7 +220,7 @@ check("and installed when it has", r == 0 and current() == id_of(B), out)
 # ---- upstream's layouts ----
 fresh_store()
 download, weights, log = (os.path.join(DIR, n) for n in ("download", "model_weight", "reloads"))
-sidecar = os.path.join(download, "rapl-sysfs", "AbsPower")
+sidecar_slot = os.path.join(download, "rapl-sysfs", "AbsPower")
 upstream = (*BOTH, "--kepler-sidecar-path", download, "--kepler-weight-path", weights,
             "--kepler-reload", f"/bin/sh,-c,echo \"$0\" >>{log},two words; $(id)")
 weights_only = (*upstream[:1], WEIGHT_SLOT, *upstream[2:])
@@ -235,9 +236,119 @@ update(*weights_only)
 check("a file that went is written again", os.path.exists(kepler))
 r, out = update(*upstream)
 check("an archive that the sidecar cannot load is not given to it, in words", r == 1 and "sidecar cannot load" in out and
-      not os.path.exists(sidecar), out)
+      not os.path.exists(sidecar_slot), out)
 r, out = update(*weights_only[:2], "--kepler-weight-path", weights + "2", "--kepler-reload", "/bin/false")
 check("a command that fails is a failure", r == 1 and "/bin/false" in out and os.path.exists(weights + "2"), out)
+
+
+
+def tree_model(number):
+    """An archive of a class that upstream's sidecar loads: two components of two trees each, in XGBoost's own format."""
+    def trees(watts):
+        def tree(split, low, high):
+            return {"left_children": [1, -1, -1], "right_children": [2, -1, -1], "split_indices": [0, 0, 0],
+                    "split_conditions": [split, low, high], "default_left": [0, 0, 0]}
+        return {"learner": {"learner_model_param": {"base_score": str(watts), "num_feature": "2"},
+                            "objective": {"name": "reg:squarederror"}, "gradient_booster": {
+                                "name": "gbtree", "model": {"trees": [tree(500, 0.5, 7.25), tree(4000, 0, 20.5)]}}},
+                "version": [2, 1, 1]}
+    features = ["bpf_cpu_time_ms", "bpf_page_cache_hit"]
+    documents = {
+        "metadata.json": {"model_name": "XgboostFitTrainer_0", "model_class": "xgboost", "model_file": "XgboostFitTrainer_0.json",
+                          "features": features, "fe_files": [], "output_type": "AbsPower", "mae": 1.5, "wattloop_version": 1},
+        "XgboostFitTrainer_0.json": {c: {"model_file": c + ".json", "features": features, "fe_files": []}
+                                     for c in ("package", "dram")},
+        "package.json": trees(30 + number), "dram.json": trees(number)}
+    return {name: json.dumps(d).encode() for name, d in documents.items()}
+
+
+def sidecar(directory, rows):
+    """What upstream's sidecar answers from its directory, by its own way of reading it: no object within the metadata but
+    the one, the component map that the metadata names, columns in the map's order, watts never below 0."""
+    def load(name):
+        with open(os.path.join(directory, name), encoding="utf-8") as f:
+            return json.load(f)
+    metadata = load("metadata.json")
+    assert metadata["model_class"] == "xgboost" and not any(isinstance(v, dict) for v in metadata.values())
+    powers = {}
+    for component, part in load(metadata["model_file"]).items():
+        assert part["fe_files"] == []
+        learner = load(part["model_file"])["learner"]
+        powers[component] = []
+        for row in rows:
+            x = [row[f] for f in part["features"]]
+            y = float(learner["learner_model_param"]["base_score"])
+            for t in learner["gradient_booster"]["model"]["trees"]:
+                n = 0
+                while t["left_children"][n] != -1:
+                    n = t["left_children" if x[t["split_indices"][n]] < t["split_conditions"][n] else "right_children"][n]
+                y += t["split_conditions"][n]
+            powers[component].append(max(y, 0.0))
+    return powers
+
+
+def predicted(archive, rows):
+    """What wattloop-estimator says of the same."""
+    path = os.path.join(DIR, "tree.zip")
+    with open(path, "wb") as f:
+        f.write(archive)
+    names = list(rows[0])
+    r = subprocess.run([os.path.join(BUILD, "bin", "wattloop-estimator"), "predict", path, "--config", lab.empty],
+                       input=json.dumps({"metrics": names, "values": [[row[n] for n in names] for row in rows],
+                                         "output_type": "AbsPower", "source": "rapl-sysfs", "system_features": [],
+                                         "system_values": [], "trainer_name": "", "filter": ""}).encode() + b"\n",
+                       stdout=subprocess.PIPE, check=False)
+    return json.loads(r.stdout)["powers"]
+
+
+rows = [{"bpf_page_cache_hit": 3.0, "bpf_cpu_time_ms": t} for t in (0.0, 499.5, 500.0, 3999.0, 8000.0)]
+for number in (1, 2):
+    trees = tree_model(number)
+    lab.answer = api(trees)
+    r, out = update("--kepler-sidecar-path", download)
+    check("an archive lies where upstream's sidecar looks, its files and nothing else" if number == 1 else
+          "and the next one takes its place", r == 0 and sorted(os.listdir(sidecar_slot)) == sorted(trees) and
+          os.listdir(os.path.dirname(sidecar_slot)) == ["AbsPower"], out)
+    check(f"what the sidecar loads there says the watts of the model that was published ({number})",
+          sidecar(sidecar_slot, rows) == predicted(pack(trees), rows) and
+          sidecar(sidecar_slot, rows)["package"] == [30.5 + number, 30.5 + number, 37.25 + number, 37.25 + number, 57.75 + number],
+          str(predicted(pack(trees), rows)))
+
+# ---- upstream's server ----
+sent = []
+
+
+def upstream_server(entries):
+    """POST /model and nothing else; no digest, no signature, a tag that never comes again, a zip that is packed anew for
+    each request: in another order, with other dates, compressed or not."""
+    def answer(h):
+        if (h.command, h.path) != ("POST", "/model"):
+            h.reply(b"<!doctype html><title>404 Not Found</title>", status=404, kind="text/html; charset=utf-8",
+                    Connection="close")
+            return
+        n = len(sent)
+        members = list(entries.items())
+        sent.append(pack(members[n % len(members):] + members[:n % len(members)], (2001 + n, 1 + n, 1, n, n, 2 * n),
+                         zipfile.ZIP_STORED if n % 3 == 2 else zipfile.ZIP_DEFLATED))
+        h.reply(sent[-1], Connection="close", ETag=None if n % 2 else f'"{n}"', Last_Modified=f"Mon, 0{1 + n} Jan 2024 00:00:00 GMT")
+    return answer
+
+
+fresh_store()
+lab.answer = upstream_server(A)
+unsigned = {"trust": ("--server-trust", "unsigned")}
+r, out = update(**unsigned)
+check("a model of upstream's server is installed", r == 0 and current() == id_of(A), out)
+before = os.stat(os.path.join(lab.slot, "current", "wattloop.json"))
+results = [update(**unsigned) for _ in range(6)]
+check(f"packed anew it is recognised by its content: nothing new, {len(results)} times",
+      [r for r, _ in results] == [3] * 6 and current() == id_of(A), str(results))
+check("though no two of its zips were the same", len(set(sent)) == len(sent) == 7)
+after = os.stat(os.path.join(lab.slot, "current", "wattloop.json"))
+check("and nothing of it was written again", (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns))
+lab.answer = upstream_server(B)
+r, out = update(**unsigned)
+check("another model from there is installed", r == 0 and current() == id_of(B), out)
 
 # ---- proxy and certificates ----
 class Proxy(http.server.BaseHTTPRequestHandler):
@@ -263,6 +374,7 @@ context.load_cert_chain(os.path.join(DIR, "tls.pem"), os.path.join(DIR, "tls.key
 context.load_verify_locations(os.path.join(DIR, "tls.pem"))
 context.verify_mode = ssl.CERT_REQUIRED
 https = f"https://127.0.0.1:{lab.serve(context)}"
+lab.answer = api(A)
 tls = ("--server-ca-file", os.path.join(DIR, "tls.pem"))
 mine = ("--server-client-cert-file", os.path.join(DIR, "tls.pem"), "--server-client-key-file", os.path.join(DIR, "tls.key"))
 fresh_store()
