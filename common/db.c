@@ -2,35 +2,8 @@
 #include "common/db.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <string.h>
 #include <unistd.h>
-#include "common/library.h"
-
-/* SQLite, loaded for the first database: an updater looks into one only when there is a new model. */
-#define DB_LIB "libsqlite3.so.0"
-/* clang-format off */
-#define DB_FUNCTIONS(X) \
-        X(sqlite3_busy_timeout) X(sqlite3_close_v2) X(sqlite3_column_double) X(sqlite3_column_int) \
-        X(sqlite3_column_int64) X(sqlite3_column_type) X(sqlite3_db_config) X(sqlite3_db_handle) \
-        X(sqlite3_errmsg) X(sqlite3_exec) X(sqlite3_extended_errcode) X(sqlite3_file_control) \
-        X(sqlite3_finalize) X(sqlite3_open_v2) X(sqlite3_prepare_v3) X(sqlite3_reset) X(sqlite3_sql) \
-        X(sqlite3_step) X(sqlite3_system_errno)
-/* clang-format on */
-
-static struct {
-        DB_FUNCTIONS(LIBRARY_POINTER)
-} lib;
-
-static struct err lib_error;
-static int lib_status;
-
-static void load_lib(void)
-{
-        static const char *const names[] = { DB_FUNCTIONS(LIBRARY_NAME) };
-
-        lib_status = library_load(DB_LIB, names, ARRAY_SIZE(names), &lib, &lib_error);
-}
 
 static int constraint_errno(int extended)
 {
@@ -46,7 +19,7 @@ static int constraint_errno(int extended)
 
 static int to_errno(sqlite3 *db, int extended)
 {
-        int sys = db ? lib.sqlite3_system_errno(db) : 0;
+        int sys = db ? sqlite3_system_errno(db) : 0;
 
         /* SQLite does not note it for what fails in a COMMIT; db_exec() made sure that it is not older. */
         if (extended == SQLITE_IOERR_WRITE && sys <= 0)
@@ -89,37 +62,37 @@ static int to_errno(sqlite3 *db, int extended)
 
 int db_error(sqlite3 *db, struct err *e, const char *what)
 {
-        int r = to_errno(db, db ? lib.sqlite3_extended_errcode(db) : SQLITE_NOMEM);
+        int r = to_errno(db, db ? sqlite3_extended_errcode(db) : SQLITE_NOMEM);
 
         /* SQLite's words for these are as general as the code; the system's say more. */
         if (r == -ENOSPC || r == -EDQUOT || r == -ENOENT || r == -EISDIR)
                 return err_set(e, r, "%s: %s", what, strerror(-r));
-        return err_set(e, r, "%s: %s", what, db ? lib.sqlite3_errmsg(db) : "out of memory");
+        return err_set(e, r, "%s: %s", what, db ? sqlite3_errmsg(db) : "out of memory");
 }
 
 int db_exec(sqlite3 *db, const char *sql, struct err *e)
 {
         errno = 0;
-        if (lib.sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
+        if (sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK)
                 return db_error(db, e, "database");
         return 0;
 }
 
 int db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, struct err *e)
 {
-        if (lib.sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL) != SQLITE_OK)
+        if (sqlite3_prepare_v3(db, sql, -1, SQLITE_PREPARE_PERSISTENT, ret, NULL) != SQLITE_OK)
                 return db_error(db, e, "database");
         return 0;
 }
 
 int db_step(sqlite3_stmt *stmt, struct err *e)
 {
-        int r, code = lib.sqlite3_step(stmt);
+        int r, code = sqlite3_step(stmt);
 
         if (code == SQLITE_ROW)
                 return 1;
-        r = code == SQLITE_DONE ? 0 : db_error(lib.sqlite3_db_handle(stmt), e, "database");
-        (void)lib.sqlite3_reset(stmt); /* repeats the step's own code */
+        r = code == SQLITE_DONE ? 0 : db_error(sqlite3_db_handle(stmt), e, "database");
+        (void)sqlite3_reset(stmt); /* repeats the step's own code */
         return r;
 }
 
@@ -129,15 +102,15 @@ int db_run(sqlite3_stmt *stmt, struct err *e)
 
         if (r <= 0)
                 return r;
-        (void)lib.sqlite3_reset(stmt);
+        (void)sqlite3_reset(stmt);
         return err_set(e, -EINVAL, "database: a row from a statement that returns none: %.80s",
-                       lib.sqlite3_sql(stmt));
+                       sqlite3_sql(stmt));
 }
 
 /* A pragma's or query's single integer. */
 static int query_int(sqlite3 *db, const char *sql, int *ret, struct err *e)
 {
-        CLEANUP(db_finalizep) sqlite3_stmt *stmt = NULL;
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
         int r;
 
         r = db_prepare(db, sql, &stmt, e);
@@ -146,7 +119,7 @@ static int query_int(sqlite3 *db, const char *sql, int *ret, struct err *e)
         r = db_step(stmt, e);
         if (r < 0)
                 return r;
-        *ret = r > 0 ? lib.sqlite3_column_int(stmt, 0) : 0;
+        *ret = r > 0 ? sqlite3_column_int(stmt, 0) : 0;
         return 0;
 }
 
@@ -209,8 +182,7 @@ static int migrate(sqlite3 *db, const struct db_migrations *m, int *ret_version,
                 if (r == 0)
                         r = migrate_once(db, m, version, e);
                 if (r < 0) {
-                        (void)lib.sqlite3_exec(db, "ROLLBACK", NULL, NULL,
-                                               NULL); /* the first failure counts */
+                        (void)sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL); /* the first failure counts */
                         return r;
                 }
         }
@@ -231,7 +203,7 @@ static int set_up_owner(sqlite3 *db, const struct db_migrations *m, int *version
         if (r < 0)
                 return r;
         /* Readers without write access need the -wal and -shm files to stay when we close. */
-        (void)lib.sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
+        (void)sqlite3_file_control(db, "main", SQLITE_FCNTL_PERSIST_WAL, &on);
         if (*version == m->n)
                 return 0;
         return migrate(db, m, version, e);
@@ -239,7 +211,7 @@ static int set_up_owner(sqlite3 *db, const struct db_migrations *m, int *version
 
 static int set_up_reader(sqlite3 *db, int version, struct err *e)
 {
-        (void)lib.sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
         if (version == 0)
                 return err_set(e, -ENOENT, "nothing was recorded in it yet");
         return db_exec(db, "PRAGMA query_only = ON", e);
@@ -249,17 +221,13 @@ int db_open(const char *path, enum db_mode mode, const struct db_migrations *m, 
             int *ret_version, struct err *e)
 {
         int flags = mode == DB_OWNER ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE : SQLITE_OPEN_READONLY;
-        static pthread_once_t once = PTHREAD_ONCE_INIT;
         CLEANUP(db_closep) sqlite3 *db = NULL;
         int version = 0, r = 0;
 
-        (void)pthread_once(&once, load_lib); /* cannot fail */
-        if (lib_status < 0)
-                return err_set(e, lib_status, "%s", lib_error.text);
-        if (lib.sqlite3_open_v2(path, &db, flags | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK)
+        if (sqlite3_open_v2(path, &db, flags | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK)
                 r = db_error(db, e, "cannot open");
         if (r == 0) {
-                (void)lib.sqlite3_busy_timeout(db, busy_ms);
+                (void)sqlite3_busy_timeout(db, busy_ms);
                 r = check_identity(db, m, &version, e);
         }
         if (mode == DB_READ_ONLY && (r == -EROFS || r == -ENOENT || r == -EACCES) && access(path, R_OK) == 0)
@@ -281,21 +249,5 @@ int db_open(const char *path, enum db_mode mode, const struct db_migrations *m, 
 
 void db_close(sqlite3 *db)
 {
-        (void)lib.sqlite3_close_v2(db); /* waits for statements that are still open */
-}
-
-void db_finalize(sqlite3_stmt *stmt)
-{
-        (void)lib.sqlite3_finalize(stmt); /* says once more what the step said */
-}
-
-int64_t db_column_int(sqlite3_stmt *stmt, int column)
-{
-        return lib.sqlite3_column_int64(stmt, column);
-}
-
-double db_column_double(sqlite3_stmt *stmt, int column, double null)
-{
-        return lib.sqlite3_column_type(stmt, column) == SQLITE_NULL ? null
-                                                                    : lib.sqlite3_column_double(stmt, column);
+        (void)sqlite3_close_v2(db); /* waits for statements that are still open */
 }

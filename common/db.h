@@ -5,7 +5,6 @@
 
 #include <sqlite3.h>
 #include <stdbool.h>
-#include <stdint.h>
 #include "common/err.h"
 
 enum db_mode {
@@ -35,12 +34,6 @@ CLEANUP_DEFINE(sqlite3_stmt *, sqlite3_finalize);
 int db_step(sqlite3_stmt *stmt, struct err *e);
 /* Step a statement that returns no row, and reset it. */
 int db_run(sqlite3_stmt *stmt, struct err *e);
-
-/* For programs that do without SQLite most of the time, and so are not linked with it. */
-void db_finalize(sqlite3_stmt *stmt);
-CLEANUP_DEFINE(sqlite3_stmt *, db_finalize);
-int64_t db_column_int(sqlite3_stmt *stmt, int column);
-double db_column_double(sqlite3_stmt *stmt, int column, double null);
 
 /* Map the connection's last SQLite error to errno (SQLITE_FULL -> -ENOSPC, CORRUPT/NOTADB -> -EBADMSG, ...).
  */

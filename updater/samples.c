@@ -47,10 +47,12 @@ static int make_sql(int version, struct buf *out)
 
 static void read_totals(sqlite3_stmt *stmt, struct totals *ret)
 {
-        ret->epoch = db_column_int(stmt, 0);
-        ret->duration_ns = db_column_int(stmt, 1);
+        ret->epoch = sqlite3_column_int64(stmt, 0);
+        ret->duration_ns = sqlite3_column_int64(stmt, 1);
         for (int f = 0; f < FEATURE_N; f++)
-                ret->value[f] = db_column_double(stmt, f + 2, NAN);
+                ret->value[f] = sqlite3_column_type(stmt, f + 2) == SQLITE_NULL
+                                        ? NAN
+                                        : sqlite3_column_double(stmt, f + 2);
 }
 
 /* all[] is the newest first; a row needs the totals before it. */
@@ -78,7 +80,7 @@ int samples_read(const char *path, struct samples **ret, struct err *e)
         CLEANUP(samples_freep) struct samples *s = calloc(1, sizeof(*s));
         CLEANUP(freep) struct totals *all = calloc(SAMPLES_MAX + 1, sizeof(*all));
         CLEANUP(db_closep) sqlite3 *db = NULL;
-        CLEANUP(db_finalizep) sqlite3_stmt *stmt = NULL; /* ends before its database */
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL; /* ends before its database */
         CLEANUP(buf_done) struct buf sql;
         int r, version = 0;
         size_t n = 0;
