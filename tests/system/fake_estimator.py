@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""An estimator's socket for commands: fake_estimator.py SOCKET STORE MODE.
-
-MODE: serve (whatever `current` names), refuse (what `current` names is refused), stale (refused until a reload has ended,
+"""An estimator's socket for commands: fake_estimator.py SOCKET STORE FILE. FILE holds the mode, read at each connection:
+serve (whatever `current` names), refuse (what `current` names is refused), stale (refused until a reload has ended,
 which takes a while), never (serves nothing), hang (no answer), garbage (answers that are no JSON), close."""
 import json
 import os
@@ -10,7 +9,8 @@ import socket
 import sys
 import time
 
-PATH, STORE, MODE = sys.argv[1:4]
+PATH, STORE, FILE = sys.argv[1:4]
+MODE = ""
 
 
 def installed():
@@ -45,14 +45,21 @@ listener.listen(16)
 held = []
 while True:
     peer, _ = listener.accept()
+    with open(FILE, encoding="ascii") as f:
+        before, MODE = MODE, f.read().strip()
+    if MODE != before:
+        reload_ends = None
     if MODE == "hang":
         held.append(peer)
         continue
-    command = json.loads(peer.recv(1024))["command"] if MODE != "close" else ""
-    if command == "reload":
-        reload_ends = time.monotonic() + 0.1
-    if MODE == "garbage":
-        peer.sendall(b"<html>")
-    elif MODE != "close":
-        peer.sendall(json.dumps(status() if command == "status" else {"reload": "started"}).encode())
+    try:
+        command = json.loads(peer.recv(1024))["command"] if MODE != "close" else ""
+        if command == "reload":
+            reload_ends = time.monotonic() + 0.1
+        if MODE == "garbage":
+            peer.sendall(b"<html>")
+        elif MODE != "close":
+            peer.sendall(json.dumps(status() if command == "status" else {"reload": "started"}).encode())
+    except (OSError, ValueError):
+        pass  # the client has had enough
     peer.close()

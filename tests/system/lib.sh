@@ -7,6 +7,7 @@
 # ok, not_ok, skip and check print the TAP-like lines that tests/run counts. tmpdir names a private directory;
 # start runs a program in the background. At exit, what was started is ended and the directory removed.
 
+export PATH=/usr/bin:$PATH # the packages' own programs before those that wrap them (a wrapped python3 takes half a second to start)
 B=${B:-build}
 case $B in /*) ;; *) B=$PWD/$B ;; esac
 BIN=$B/bin
