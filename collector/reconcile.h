@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* CPU time that no living process shows: /proc forgets the dead, but the kernel's counter of a cgroup does
  * not. Where that counter is exact (a cgroup without children; the whole machine under v1 cpuacct) the
- * difference is added to the row. Sums are compared, not deltas, and what turns out to be a living process's is taken back, so that reading
- * the two at different moments evens out. Limit: a process that is moved is charged where it is found, its former cgroup's counter claims
- * that time too. */
+ * difference is added to the row. Sums are compared, not deltas, and what turns out to be a living process's
+ * is taken back, so that reading the two at different moments evens out. Limit: a process that is moved is
+ * charged where it is found, its former cgroup's counter claims that time too. */
 #pragma once
 
 #include "collector/features.h"
