@@ -230,6 +230,7 @@ bench-estimator: $(B)/tests/system/estimator_load
 bench-delivery: $(B)/tests/system/recording have-delivery
 # REFRESHES (1000): the model swaps under 64 clients
 bench-refresh: have-refresh
+$(B)/tests/bench/bench_refresh: $(B)/tests/bench/programs.o
 have-refresh: have-build
 	@tests/deps ensure nginx-light openssl
 # what only the proofs of delivery need: the real receivers

@@ -7,6 +7,7 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,6 +26,7 @@
 #include "common/file.h"
 #include "common/hash.h"
 #include "model/model.h"
+#include "tests/bench/programs.h"
 #include "tests/bench/results.h"
 
 #define PUBLISHED     21
@@ -41,139 +43,6 @@
 #define ARGS_MAX      40
 #define SLOT          "rapl-sysfs/AbsPower/archive"
 
-static char dir[256], bin[400];
-static pid_t started[8];
-static size_t n_started;
-
-static _Noreturn void fail(const char *what)
-{
-        (void)fprintf(stderr, "bench_refresh: %s (what programs said is in '%s')\n", what, dir);
-        for (size_t i = 0; i < n_started; i++)
-                (void)kill(started[i], SIGKILL);
-        exit(1);
-}
-
-/* ---- programs ---- */
-
-static const char *in_dir(const char *name)
-{
-        static char paths[16][400];
-        static unsigned next;
-        char *path = paths[next++ % ARRAY_SIZE(paths)];
-
-        (void)snprintf(path, sizeof(paths[0]), "%s/%s", dir, name);
-        return path;
-}
-
-static pid_t spawn(const char *const *args)
-{
-        char program[512];
-        posix_spawn_file_actions_t actions;
-        pid_t pid;
-        int r;
-
-        (void)snprintf(program, sizeof(program), "%s%s", *args[0] == '/' ? "" : bin, args[0]);
-        (void)posix_spawn_file_actions_init(&actions);
-        (void)posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
-        (void)posix_spawn_file_actions_addopen(&actions, 1, in_dir("log"), O_WRONLY | O_CREAT | O_APPEND,
-                                               0644);
-        (void)posix_spawn_file_actions_adddup2(&actions, 1, 2);
-        r = posix_spawn(&pid, program, &actions, NULL, (char *const *)args, environ);
-        (void)posix_spawn_file_actions_destroy(&actions);
-        if (r != 0)
-                fail(program);
-        return pid;
-}
-
-/* The exit status; CPU time of the program and of those that it waited for. */
-static int run(const char *const *args, double *ret_cpu_ms)
-{
-        pid_t pid = spawn(args);
-        struct rusage usage;
-        int status;
-
-        if (wait4(pid, &status, 0, &usage) != pid || !WIFEXITED(status))
-                fail(args[0]);
-        if (ret_cpu_ms)
-                *ret_cpu_ms = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1e3 +
-                              (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e3;
-        return WEXITSTATUS(status);
-}
-
-static pid_t start(const char *const *args)
-{
-        return started[n_started++] = spawn(args);
-}
-
-/* What a process and those that it started have used. */
-static double cpu_ms(pid_t pid)
-{
-        char path[64], children[256] = "";
-        clockid_t clock;
-        struct timespec t = { 0 };
-        double ms = 0;
-
-        if (clock_getcpuclockid(pid, &clock) == 0 && clock_gettime(clock, &t) == 0)
-                ms = (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-        (void)snprintf(path, sizeof(path), "/proc/%ld/task/%ld/children", (long)pid, (long)pid);
-        if (file_read_small(AT_FDCWD, path, children, sizeof(children)) > 0)
-                for (char *p = children, *end; *p; p = end + (*end == ' '))
-                        ms += cpu_ms((pid_t)strtol(p, &end, 10));
-        return ms;
-}
-
-/* ---- sockets ---- */
-
-static int dial(unsigned short port)
-{
-        const struct sockaddr_in a = { .sin_family = AF_INET,
-                                       .sin_port = htons(port),
-                                       .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        const struct timeval patience = { .tv_sec = 30 };
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        if (fd >= 0)
-                (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
-        if (fd >= 0 && connect(fd, (const struct sockaddr *)&a, sizeof(a)) == 0)
-                return fd;
-        closep(&fd);
-        return -1;
-}
-
-/* A listening socket and its port. */
-static int listen_somewhere(unsigned short *ret_port)
-{
-        struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-        socklen_t size = sizeof(a);
-        int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-        if (fd < 0 || bind(fd, (struct sockaddr *)&a, size) < 0 || listen(fd, 64) < 0 ||
-            getsockname(fd, (struct sockaddr *)&a, &size) < 0)
-                fail("no port");
-        *ret_port = ntohs(a.sin_port);
-        return fd;
-}
-
-static unsigned short free_port(void)
-{
-        unsigned short port;
-
-        (void)close(listen_somewhere(&port));
-        return port;
-}
-
-static void wait_for_port(unsigned short port)
-{
-        int fd;
-
-        for (int i = 0; (fd = dial(port)) < 0; i++) {
-                if (i == 10000)
-                        fail("a server does not start");
-                (void)usleep(1000);
-        }
-        (void)close(fd);
-}
-
 /* ---- models ---- */
 
 static void add_entry(struct model_archive *a, const char *name, const char *text)
@@ -184,7 +53,7 @@ static void add_entry(struct model_archive *a, const char *name, const char *tex
         entry->data = (void *)strdup(text);
         entry->size = strlen(text);
         if (!entry->data)
-                fail("out of memory");
+                programs_fail("out of memory");
 }
 
 #define FEATURES "[\"bpf_cpu_time_ms\", \"bpf_page_cache_hit\"]"
@@ -226,7 +95,7 @@ static void write_model(int name_number, int number, const char *path)
         add_entry(&archive, "weight.json", text.data);
         if (model_archive_pack(&archive, &zip, NULL) < 0 ||
             file_write_atomic(path, zip.data, zip.size, 0644, NULL) < 0)
-                fail("cannot write a model");
+                programs_fail("cannot write a model");
         for (size_t i = 0; i < archive.n; i++)
                 free(archive.entries[i].data);
 }
@@ -237,10 +106,8 @@ static void publish(int number)
         const char *path = in_dir("SGDRegressorTrainer_0.zip");
 
         write_model(0, number, path);
-        if (run((const char *[]){ "wattloop-model-server", "publish", path, "--models-path",
-                                  in_dir("pipelines"), NULL },
-                NULL) != 0)
-                fail("cannot publish");
+        if (RUN("wattloop-model-server", "publish", path, "--models-path", in_dir("pipelines")) != 0)
+                programs_fail("cannot publish");
 }
 
 /* ---- the programs under test ---- */
@@ -275,42 +142,44 @@ static pid_t start_server(unsigned short at, bool tls)
         if (tls)
                 memcpy(args + n, more, sizeof(more));
         (void)snprintf(listen_on, sizeof(listen_on), "127.0.0.1:%u", at);
-        pid = start(args);
-        wait_for_port(at);
+        pid = program_start(args);
+        port_wait(at);
         return pid;
 }
 
 static void start_estimator(void)
 {
-        (void)start((const char *[]){ "wattloop-estimator", "serve", "--config", in_dir("empty.yaml"),
-                                      "--socket-path", in_dir("est.sock"), "--store-path", in_dir("store"),
-                                      NULL });
+        (void)program_start((const char *[]){ "wattloop-estimator", "serve", "--config", in_dir("empty.yaml"),
+                                              "--socket-path", in_dir("est.sock"), "--store-path",
+                                              in_dir("store"), NULL });
         for (int i = 0; access(in_dir("est.sock"), F_OK) < 0; i++) {
                 if (i == 10000)
-                        fail("the estimator does not start");
+                        programs_fail("the estimator does not start");
                 (void)usleep(1000);
         }
 }
 
 static void start_nginx(void)
 {
-        CLEANUP(buf_done) struct buf conf = { .max = 4096 };
+        static const char *const temporary[] = { "client_body", "proxy", "fastcgi", "uwsgi", "scgi" };
+        CLEANUP(buf_done) struct buf conf = { .max = 16384 };
         const char *program = access("/usr/sbin/nginx", X_OK) == 0 ? "/usr/sbin/nginx" : "/usr/bin/nginx";
 
-        static_port = free_port();
+        static_port = port_free();
         (void)buf_printf(&conf,
-                         "%sworker_processes 1; daemon off; pid %s/nginx.pid; error_log %s/nginx.log;\n"
-                         "events { worker_connections 1024; }\nhttp { access_log off; client_body_temp_path "
-                         "%s; proxy_temp_path %s; "
-                         "fastcgi_temp_path %s; uwsgi_temp_path %s; scgi_temp_path %s;\n"
-                         "server { listen 127.0.0.1:%u backlog=1024; root %s/mirror; } }\n",
-                         geteuid() == 0 ? "user root; " : "", dir, dir, dir, dir, dir, dir, dir, static_port,
-                         dir);
+                         "%sworker_processes 1; daemon off; pid %s; error_log %s; events { "
+                         "worker_connections 1024; }\n"
+                         "http { access_log off;\n",
+                         geteuid() == 0 ? "user root; " : "", in_dir("nginx.pid"), in_dir("nginx.log"));
+        for (size_t i = 0; i < ARRAY_SIZE(temporary); i++)
+                (void)buf_printf(&conf, "%s_temp_path %s;\n", temporary[i], in_dir(""));
+        (void)buf_printf(&conf, "server { listen 127.0.0.1:%u backlog=1024; root %s; } }\n", static_port,
+                         in_dir("mirror"));
         if (file_write_atomic(in_dir("nginx.conf"), conf.data, conf.size, 0644, NULL) < 0)
-                fail("cannot write nginx's configuration");
-        nginx = start(
+                programs_fail("cannot write nginx's configuration");
+        nginx = program_start(
                 (const char *[]){ program, "-e", in_dir("nginx.log"), "-c", in_dir("nginx.conf"), NULL });
-        wait_for_port(static_port);
+        port_wait(static_port);
 }
 
 /* wattloop-updater SUBCOMMAND with a store of its own, against a port; further arguments end with NULL. */
@@ -340,31 +209,26 @@ static int updater(const char *subcommand, unsigned short at, const char *store,
                                        NULL };
 
         (void)snprintf(url, sizeof(url), "http%s://127.0.0.1:%u", tls ? "s" : "", at);
-        return run(args, ret_cpu_ms);
+        return program_run(args, ret_cpu_ms);
 }
 
 static void set_up(void)
 {
         if (file_mkdirs(in_dir("store"), 0755, NULL) < 0 || file_mkdirs(in_dir("files"), 0755, NULL) < 0 ||
             file_write_atomic(in_dir("empty.yaml"), "", 0, 0644, NULL) < 0)
-                fail("cannot make a directory");
-        if (run((const char *[]){ "/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
-                                  "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-keyout",
-                                  in_dir("tls.key"), "-out", in_dir("tls.pem"), "-subj", "/CN=127.0.0.1",
-                                  "-addext", "subjectAltName=IP:127.0.0.1", NULL },
-                NULL) != 0 ||
-            run((const char *[]){ "wattloop-model-server", "keys", "make", in_dir("root"), NULL }, NULL) !=
-                    0 ||
-            run((const char *[]){ "wattloop-model-server", "keys", "make", in_dir("online"), NULL }, NULL) !=
-                    0 ||
-            run((const char *[]){ "wattloop-model-server", "keys", "sign", in_dir("keys.json"),
-                                  in_dir("root"), in_dir("online.pub"), NULL },
-                NULL) != 0)
-                fail("cannot make keys");
+                programs_fail("cannot make a directory");
+        if (RUN("/usr/bin/openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256",
+                "-nodes", "-days", "30", "-keyout", in_dir("tls.key"), "-out", in_dir("tls.pem"), "-subj",
+                "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1") != 0 ||
+            RUN("wattloop-model-server", "keys", "make", in_dir("root")) != 0 ||
+            RUN("wattloop-model-server", "keys", "make", in_dir("online")) != 0 ||
+            RUN("wattloop-model-server", "keys", "sign", in_dir("keys.json"), in_dir("root"),
+                in_dir("online.pub")) != 0)
+                programs_fail("cannot make keys");
         publish(0);
-        port = free_port();
+        port = port_free();
         server = start_server(port, false);
-        tls_port = free_port();
+        tls_port = port_free();
         tls_server = start_server(tls_port, true);
         start_estimator();
 }
@@ -387,7 +251,7 @@ static int dial_estimator(void)
 
         (void)snprintf(a.sun_path, sizeof(a.sun_path), "%s", in_dir("est.sock"));
         if (fd < 0 || connect(fd, (const struct sockaddr *)&a, sizeof(a)) < 0)
-                fail("the estimator does not answer");
+                programs_fail("the estimator does not answer");
         (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
         return fd;
 }
@@ -433,7 +297,7 @@ static void bench_publish(void)
         int fd;
 
         if (updater("update", port, "store", NULL, NULL, NULL) != 0)
-                fail("the first model is not installed");
+                programs_fail("the first model is not installed");
         fd = dial_estimator();
         for (int i = 0; i < PUBLISHED; i++) {
                 uint64_t begin = clock_monotonic_ns();
@@ -444,7 +308,7 @@ static void bench_publish(void)
                        3) /* the server has not looked yet */
                         ;
                 if (r != 0 || ask_estimator(fd) != i + 1)
-                        fail("a published model is not served");
+                        programs_fail("a published model is not served");
                 ms[i] = (double)(clock_monotonic_ns() - begin) / NS_PER_MS;
         }
         (void)close(fd);
@@ -487,7 +351,7 @@ static void *run_relay(void *arg)
 
         (void)arg;
         while ((client = accept(relay.fd, NULL, NULL)) >= 0) {
-                peer = dial(relay.to);
+                peer = port_dial(relay.to);
                 if (peer >= 0)
                         pass_on(client, peer);
                 (void)close(client);
@@ -501,9 +365,9 @@ static void start_relay(void)
 {
         pthread_t thread;
 
-        relay.fd = listen_somewhere(&relay.port);
+        relay.fd = port_listen(&relay.port);
         if (pthread_create(&thread, NULL, run_relay, NULL) != 0)
-                fail("no thread");
+                programs_fail("no thread");
         (void)pthread_detach(thread);
 }
 
@@ -522,7 +386,7 @@ static unsigned long count_bytes(unsigned short to, const char *store, int statu
                     NULL);
         tls_port = plain_tls_port;
         if (r != status)
-                fail("an update through the relay ends otherwise than it should");
+                programs_fail("an update through the relay ends otherwise than it should");
         while (atomic_load(&relay.connections) == 0) /* the relay notices the end a moment later */
                 (void)usleep(1000);
         (void)usleep(100000);
@@ -531,24 +395,25 @@ static unsigned long count_bytes(unsigned short to, const char *store, int statu
 
 /* ---- a check that finds nothing new ---- */
 
-/* CPU times of checks, made in several goes at different moments: a machine's neighbours come and go. */
-struct checks {
-        double ms[4 * CHECKS];
-        size_t n;
-};
-static struct checks plain_checks, tls_checks;
+/* CPU time of a check: the median of CHECKS in a row, at several moments, of which the calmest counts. What
+ * else runs on the processors' other threads only adds to it. */
+static double plain_ms = HUGE_VAL, tls_ms = HUGE_VAL;
 
-static void check(struct checks *c, unsigned short at, const char *store)
+static void check(double *calmest_ms, unsigned short at, const char *store)
 {
+        double ms[CHECKS], median;
+
         for (size_t i = 0; i < CHECKS; i++)
-                if (updater("update", at, store, &c->ms[c->n++], NULL, NULL) != 3)
-                        fail("an unchanged model is not unchanged");
+                if (updater("update", at, store, &ms[i], NULL, NULL) != 3)
+                        programs_fail("an unchanged model is not unchanged");
+        median = results_median(ms, CHECKS);
+        *calmest_ms = median < *calmest_ms ? median : *calmest_ms;
 }
 
 static void check_both(void)
 {
-        check(&plain_checks, port, "store");
-        check(&tls_checks, tls_port, "tls");
+        check(&plain_ms, port, "store");
+        check(&tls_ms, tls_port, "tls");
 }
 
 static char node_request[REPLY_MAX], mirror_request[REPLY_MAX];
@@ -557,11 +422,12 @@ static void bench_checks(void)
 {
         double begin;
         int r = updater("update", tls_port, "tls", NULL, NULL, NULL);
-        begin = cpu_ms(tls_server);
+        begin = program_cpu_ms(tls_server);
         if (r != 0)
-                fail("no model comes over https");
+                programs_fail("no model comes over https");
         check_both();
-        results_add("server_check_tls_cpu_us", (cpu_ms(tls_server) - begin) * 1e3 / CHECKS, "us", CHECKS, 0);
+        results_add("server_check_tls_cpu_us", (program_cpu_ms(tls_server) - begin) * 1e3 / CHECKS, "us",
+                    CHECKS, 0);
 
         results_add("update_bytes", (double)count_bytes(port, "counted", 0), "bytes", 1, 0);
         results_add("unchanged_check_bytes", (double)count_bytes(port, "counted", 3), "bytes", 1, 0);
@@ -571,7 +437,7 @@ static void bench_checks(void)
                     0);
 
         if (updater("mirror", port, "mirrored", NULL, in_dir("mirror"), NULL) != 0)
-                fail("no mirror");
+                programs_fail("no mirror");
         start_nginx();
         results_add("static_update_bytes", (double)count_bytes(static_port, "counted-static", 0), "bytes", 1,
                     0);
@@ -579,26 +445,26 @@ static void bench_checks(void)
                     0);
         memcpy(mirror_request, relay.request, sizeof(mirror_request));
         if (!strstr(node_request, "If-None-Match") || !strstr(mirror_request, "If-None-Match"))
-                fail("an unchanged check is not conditional");
+                programs_fail("an unchanged check is not conditional");
 }
 
 /* ---- a fleet ---- */
 
-/* One check: a connection, the updater's own question from this node, 304. */
-static bool check_once(unsigned short at, const char *request, unsigned long node)
+/* One exchange: a connection, a request that names the node, and the beginning of an answer. */
+static bool ask_once(unsigned short at, const char *request, unsigned long node, const char *status)
 {
+        static const char *const names[] = { "Wattloop-Node: ", "\"node_id\": \"" };
         char text[REPLY_MAX], reply[REPLY_MAX], *id;
-        int fd = dial(at);
+        int fd = port_dial(at);
         bool good;
 
         (void)snprintf(text, sizeof(text), "%s", request);
-        id = strstr(text, "Wattloop-Node: ");
-        if (id) { /* 32 digits */
-                (void)snprintf(reply, sizeof(reply), "%032lx", node * 2654435761UL);
-                memcpy(id + strlen("Wattloop-Node: "), reply, 32);
-        }
+        (void)snprintf(reply, sizeof(reply), "%032lx", node * 2654435761UL);
+        for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+                if ((id = strstr(text, names[i])))
+                        memcpy(id + strlen(names[i]), reply, 32);
         good = fd >= 0 && send(fd, text, strlen(text), MSG_NOSIGNAL) == (ssize_t)strlen(text) &&
-               recv(fd, reply, sizeof(reply), 0) > 12 && strncmp(reply + 9, "304", 3) == 0;
+               recv(fd, reply, sizeof(reply), 0) > 12 && strncmp(reply + 9, status, 3) == 0;
         closep(&fd);
         return good;
 }
@@ -622,7 +488,7 @@ static void *be_nodes(void *arg)
 
                 if (due > now)
                         (void)nanosleep(&wait, NULL);
-                if (!check_once(fleet.port, fleet.request, i + 1))
+                if (!ask_once(fleet.port, fleet.request, i + 1, "304"))
                         atomic_fetch_add(&fleet.failed, 1);
                 fleet.latency_ms[i] = (double)(clock_monotonic_ns() - due) / NS_PER_MS;
         }
@@ -642,7 +508,7 @@ static void run_threads(void *(*work)(void *), void *arg, size_t n)
 
         for (size_t i = 0; i < n; i++)
                 if (pthread_create(&threads[i], NULL, work, arg) != 0)
-                        fail("no thread");
+                        programs_fail("no thread");
         for (size_t i = 0; i < n; i++)
                 (void)pthread_join(threads[i], NULL);
 }
@@ -658,7 +524,7 @@ static void add(const char *prefix, const char *name, double value, const char *
 /* Each node at its own moment of the splay, which is a hash of its machine id, as in the updater. */
 static void bench_fleet(const char *prefix, pid_t pid, unsigned short at, const char *request)
 {
-        double begin_ms = cpu_ms(pid);
+        double begin_ms = program_cpu_ms(pid);
 
         fleet.port = at;
         fleet.request = request;
@@ -675,7 +541,7 @@ static void bench_fleet(const char *prefix, pid_t pid, unsigned short at, const 
         qsort(fleet.due_ns, NODES, sizeof(fleet.due_ns[0]), by_time);
         fleet.begin_ns = clock_monotonic_ns();
         run_threads(be_nodes, NULL, FLEET_THREADS);
-        add(prefix, "10000_cpu_ms", cpu_ms(pid) - begin_ms, "ms", NODES);
+        add(prefix, "10000_cpu_ms", program_cpu_ms(pid) - begin_ms, "ms", NODES);
         add(prefix, "10000_failed", (double)atomic_load(&fleet.failed), "checks", NODES);
         (void)results_median(fleet.latency_ms, NODES); /* sorts */
         add(prefix, "10000_p50_ms", fleet.latency_ms[NODES / 2], "ms", NODES);
@@ -684,7 +550,7 @@ static void bench_fleet(const char *prefix, pid_t pid, unsigned short at, const 
 
 static struct {
         unsigned short port;
-        const char *request;
+        const char *request, *status;
         uint64_t until_ns;
         atomic_ulong n;
 } load;
@@ -693,29 +559,49 @@ static void *be_eager(void *arg)
 {
         (void)arg;
         while (clock_monotonic_ns() < load.until_ns) {
-                if (!check_once(load.port, load.request, 1))
-                        fail("a check is not answered");
-                atomic_fetch_add(&load.n, 1);
+                if (!ask_once(load.port, load.request, atomic_fetch_add(&load.n, 1), load.status))
+                        programs_fail("a request is not answered");
         }
         return NULL;
 }
 
 /* As many as it can, each with a connection of its own; the clients take their part of the machine, too. */
-static void bench_rate(const char *prefix, pid_t pid, unsigned short at, const char *request)
+static void bench_rate(const char *prefix, const char *what, pid_t pid, unsigned short at,
+                       const char *request, const char *status)
 {
         uint64_t begin = clock_monotonic_ns();
-        double begin_ms = cpu_ms(pid);
+        double begin_ms = program_cpu_ms(pid);
+        char name[32];
         unsigned long n;
 
         load.port = at;
         load.request = request;
+        load.status = status;
         load.until_ns = begin + LOAD_NS;
         atomic_store(&load.n, 0);
         run_threads(be_eager, NULL, LOAD_THREADS);
         n = atomic_load(&load.n);
-        add(prefix, "checks_per_s", (double)n * NS_PER_S / (double)(clock_monotonic_ns() - begin), "checks/s",
-            n);
-        add(prefix, "check_cpu_us", (cpu_ms(pid) - begin_ms) * 1e3 / (double)n, "us", n);
+        (void)snprintf(name, sizeof(name), "%ss_per_s", what);
+        add(prefix, name, (double)n * NS_PER_S / (double)(clock_monotonic_ns() - begin), "requests/s", n);
+        (void)snprintf(name, sizeof(name), "%s_cpu_us", what);
+        add(prefix, name, (program_cpu_ms(pid) - begin_ms) * 1e3 / (double)n, "us", n);
+}
+
+/* Each of another node, durable before it is answered. */
+static void bench_reports(void)
+{
+        static const char body[] =
+                "{\"node_id\": \"00000000000000000000000000000000\", \"node_name\": \"node\", \"reports\": "
+                "[{\"time_ms\": 1764288000000, \"slot\": \"" SLOT "\", \"outcome\": \"installed\", \"id\": "
+                "\"\", \"model\": \"SGDRegressorTrainer_0\"}]}";
+        char request[1024];
+
+        (void)snprintf(request, sizeof(request),
+                       "POST /api/v1/report HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: "
+                       "application/json\r\n"
+                       "Content-Length: %zu\r\n\r\n%s",
+                       strlen(body), body);
+        bench_rate("server", "report", server, port, request, "200");
 }
 
 /* ---- swaps ---- */
@@ -750,8 +636,18 @@ static void *ask_all_the_time(void *arg)
 
 #define SIGNED_AT_ONCE 200 /* files; publish takes 256 */
 
-static void sign_models(int first, int n)
+/* files/ holds them then, and signed/ the same with their signatures. */
+static void make_models(int first, int n)
 {
+        static char paths[SIGNED_AT_ONCE][512];
+        char name[64];
+
+        for (int i = 0; i < n; i++) {
+                (void)snprintf(name, sizeof(name), "files/SGDRegressorTrainer_%d.zip", first + i);
+                (void)snprintf(paths[i], sizeof(paths[i]), "%s", in_dir(name));
+                write_model(first + i, first + i, paths[i]);
+        }
+
         const char *args[SIGNED_AT_ONCE + 16] = { "wattloop-model-server",
                                                   "publish",
                                                   "--sign",
@@ -761,19 +657,14 @@ static void sign_models(int first, int n)
                                                   in_dir("online"),
                                                   "--database-path",
                                                   in_dir("server.db") };
-        char paths[SIGNED_AT_ONCE][400];
         size_t used = 0;
 
         while (args[used])
                 used++;
-        for (int i = 0; i < n; i++) {
-                (void)snprintf(paths[i], sizeof(paths[i]), "%s/files/SGDRegressorTrainer_%d.zip", dir,
-                               first + i);
-                write_model(first + i, first + i, paths[i]);
+        for (int i = 0; i < n; i++)
                 args[used + (size_t)i] = paths[i];
-        }
-        if (run(args, NULL) != 0)
-                fail("cannot sign");
+        if (program_run(args, NULL) != 0)
+                programs_fail("cannot sign");
 }
 
 static void bench_swaps(int n)
@@ -783,20 +674,20 @@ static void bench_swaps(int n)
         uint64_t begin;
 
         for (int i = 0; i < n; i += SIGNED_AT_ONCE)
-                sign_models(first + i, n - i < SIGNED_AT_ONCE ? n - i : SIGNED_AT_ONCE);
+                make_models(first + i, n - i < SIGNED_AT_ONCE ? n - i : SIGNED_AT_ONCE);
         atomic_store(&swaps.oldest, PUBLISHED);
         atomic_store(&swaps.newest, PUBLISHED);
         for (size_t i = 0; i < CLIENTS; i++)
                 if (pthread_create(&threads[i], NULL, ask_all_the_time, NULL) != 0)
-                        fail("no thread");
+                        programs_fail("no thread");
         begin = clock_monotonic_ns();
         for (int i = first; i < first + n; i++) {
-                char path[400];
+                char name[64];
 
-                (void)snprintf(path, sizeof(path), "%s/signed/SGDRegressorTrainer_%d.zip", dir, i);
+                (void)snprintf(name, sizeof(name), "signed/SGDRegressorTrainer_%d.zip", i);
                 atomic_store(&swaps.newest, i);
-                if (updater("update", port, "store", NULL, "--from", path) != 0)
-                        fail("a refresh fails");
+                if (updater("update", port, "store", NULL, "--from", in_dir(name)) != 0)
+                        programs_fail("a refresh fails");
                 atomic_store(&swaps.oldest, i); /* the updater has heard that it is served */
                 if ((i - first + 1) % 100 == 0) {
                         (void)fprintf(stderr, "%d of %d refreshes, %lu requests\n", i - first + 1, n,
@@ -815,36 +706,30 @@ static void bench_swaps(int n)
 
 int main(int argc, char **argv)
 {
-        const char *build = getenv("B"), *refreshes = getenv("REFRESHES");
+        const char *refreshes = getenv("REFRESHES");
+        char dir[300];
         int n = refreshes ? (int)strtol(refreshes, NULL, 10) : 1000;
 
         if (argc != 2 || n <= 0)
-                fail("usage: [REFRESHES=1000] bench_refresh RESULTS.json");
-        (void)snprintf(dir, sizeof(dir), "%s/%s.data", *argv[1] == '/' ? "" : getcwd((char[4096]){ 0 }, 100),
-                       argv[1]);
-        (void)snprintf(bin, sizeof(bin), "%s/bin/", build ? build : "build");
-        if (file_remove_tree(dir, NULL) < 0)
-                fail("cannot clean up");
+                programs_fail("usage: [REFRESHES=1000] bench_refresh RESULTS.json");
+        (void)snprintf(dir, sizeof(dir), "%s.data", argv[1]);
+        programs_begin("bench_refresh", dir);
         set_up();
         bench_publish();
         start_relay();
         bench_checks();
         bench_fleet("server", server, port, node_request);
         check_both();
-        bench_rate("server", server, port, node_request);
-        bench_fleet("static", nginx, static_port, mirror_request);
-        bench_rate("static", nginx, static_port, mirror_request);
+        bench_rate("server", "check", server, port, node_request, "304");
         check_both();
-        results_add("unchanged_check_cpu_ms", results_median(plain_checks.ms, plain_checks.n), "ms",
-                    plain_checks.n, 20);
-        results_add("unchanged_check_tls_cpu_ms", results_median(tls_checks.ms, tls_checks.n), "ms",
-                    tls_checks.n, 0);
+        bench_fleet("static", nginx, static_port, mirror_request);
+        bench_rate("static", "check", nginx, static_port, mirror_request, "304");
+        bench_reports();
+        check_both();
+        results_add("unchanged_check_cpu_ms", plain_ms, "ms", CHECKS, 20);
+        results_add("unchanged_check_tls_cpu_ms", tls_ms, "ms", CHECKS, 0);
         bench_swaps(n);
         results_write(argv[1]);
-        for (size_t i = 0; i < n_started; i++)
-                (void)kill(started[i], SIGTERM);
-        for (size_t i = 0; i < n_started; i++)
-                (void)waitpid(started[i], NULL, 0);
-        (void)file_remove_tree(dir, NULL);
+        programs_end();
         return 0;
 }
