@@ -14,6 +14,7 @@
 #include "collector/sampler.h"
 #include "collector/server.h"
 #include "collector/store.h"
+#include "collector/top.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/privilege.h"
@@ -184,6 +185,13 @@ static void publish(void *context)
         if (text.failed || server_publish(c->server, text.data, text.size) < 0)
                 log_warning("metrics are out of date: no memory, or more than %zu bytes", METRICS_TEXT_MAX);
         c->stats.publish_ns = clock_monotonic_ns() - begin_ns;
+}
+
+static void publish_top(void *context, struct buf *out)
+{
+        const struct collector *c = context;
+
+        top_write(c->window, c->machine.node_name, out);
 }
 
 /* Stamps would be ahead of the clock until it has caught up, for ever if it was wrong by years. */
@@ -382,7 +390,7 @@ static int set_up(struct collector *c, struct err *e)
                 return r;
         window_start(c->window, base.wall_ms);
         if (c->server)
-                server_on_demand(c->server, publish, c);
+                server_on_demand(c->server, publish, publish_top, c);
         return 0;
 }
 
@@ -593,11 +601,30 @@ static int run_sensors(const void *options, int argc, char **argv)
         return r < 0 ? log_error(r, "cannot print: %s", strerror(-r)) : EXIT_DONE;
 }
 
+/* Needs a running collector, and nothing else that this program may have been given. */
+static int run_top(const void *options, int argc, char **argv)
+{
+        const struct options *o = options;
+        struct err e = { 0 };
+        uint64_t kept;
+        int r;
+
+        (void)argc;
+        (void)argv;
+        if (!*o->metrics_listen)
+                return log_error(EXIT_NOTHING, "metrics.listen is empty: no collector can be asked");
+        r = privilege_drop(0, &kept, &e);
+        if (r == 0)
+                r = top_run(o, &e);
+        return r < 0 ? log_error(r, "%s", e.text) : EXIT_DONE;
+}
+
 static const struct command commands[] = {
         { "run", "", 0, 0, "sample, record and export until told to stop", run_run },
         { "once", "", 0, 0, "sample one interval and print it as JSON", run_once },
         { "status", "", 0, 0, "print what is recorded", run_status },
         { "sensors", "", 0, 0, "print the power sensors, with a live reading", run_sensors },
+        { "top", "", 0, 0, "show who uses how many watts, live, from a running collector", run_top },
         { 0 },
 };
 

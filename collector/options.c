@@ -13,6 +13,7 @@ static const char *const counters_choices[] = { "auto", "off", "software", NULL 
 static const char *const definition_choices[] = { "exact", "kepler-0.7", NULL };
 static const char *const power_choices[] = { "rapl", "rapl-perf", "rapl-msr", "acpi", "hwmon",
                                              "ipmi", "redfish",   "estimate", NULL };
+static const char *const top_orders[] = { "watts", "package", "dram", "cpu", "kind", "name", NULL };
 static const char *const metrics_styles[] = { "kepler-0.7", "kepler-0.10", NULL };
 static const char *const idle_rules[] = { "minimum", "regression", NULL };
 const char *const options_energy_sources[] = { "rapl-sysfs", "acpi", NULL };
@@ -101,7 +102,9 @@ const struct option options_table[] = {
           "false: take any certificate, from anybody" },
         { "kubelet.interval", OPTION_DURATION, FIELD(kubelet_interval_ms), "15s", 100, 3600000, NULL,
           "time between two requests" },
-        { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status and sensors: print JSON" },
+        { "json", OPTION_BOOL, FIELD(json), "false", 0, 0, NULL, "status, sensors and top: print JSON" },
+        { "once", OPTION_BOOL, FIELD(once), "false", 0, 0, NULL, "top: print one table and end" },
+        { "sort", OPTION_ENUM, FIELD(sort), "watts", 0, 0, top_orders, "top: what to sort by" },
         { 0 },
 };
 

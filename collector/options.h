@@ -40,6 +40,8 @@ struct options {
         bool kubelet_verify_tls;
         long long kubelet_interval_ms;
         bool json;
+        bool once; /* top */
+        int sort;  /* top: which of its orders */
 };
 
 extern const struct option options_table[];

@@ -18,9 +18,11 @@ struct server {
         struct MHD_Daemon *daemon;
         char *text; /* owned */
         size_t size;
-        void (*render)(void *context); /* NULL: texts are published unasked */
+        void (*render)(void *context);                      /* NULL: texts are published unasked */
+        void (*render_top)(void *context, struct buf *out); /* NULL: there is no top */
+        struct buf top;
         void *context;
-        bool outdated;
+        bool outdated, top_outdated;
         uint64_t ticked_ns; /* 0: never */
         char address[NI_MAXHOST + NI_MAXSERV + 4];
 };
@@ -104,9 +106,24 @@ static enum MHD_Result answer_metrics(struct server *s, struct MHD_Connection *c
         return r;
 }
 
+static enum MHD_Result answer_top(struct server *s, struct MHD_Connection *connection)
+{
+        if (!s->render_top)
+                return answer_text(connection, MHD_HTTP_NOT_FOUND, "not found\n");
+        if (s->top_outdated) {
+                buf_clear(&s->top);
+                s->render_top(s->context, &s->top);
+                s->top_outdated = s->top.failed;
+        }
+        if (s->top.failed)
+                return answer_text(connection, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory\n");
+        return answer(connection, MHD_HTTP_OK, "application/json", s->top.data, s->top.size);
+}
+
 static const char front_page[] =
         "<!DOCTYPE html><title>wattloop-collector</title>\n<h1>wattloop-collector</h1>\n"
-        "<p><a href=\"/metrics\">metrics</a> <a href=\"/healthz\">healthz</a></p>\n";
+        "<p><a href=\"/metrics\">metrics</a> <a href=\"/api/v1/top\">top</a> <a "
+        "href=\"/healthz\">healthz</a></p>\n";
 
 static enum MHD_Result handle(void *context, struct MHD_Connection *connection, const char *url,
                               const char *method, const char *version, const char *data, size_t *data_size,
@@ -128,6 +145,8 @@ static enum MHD_Result handle(void *context, struct MHD_Connection *connection, 
                 return answer_text(connection, MHD_HTTP_METHOD_NOT_ALLOWED, "only GET\n");
         if (!strcmp(url, "/metrics"))
                 return answer_metrics(context, connection);
+        if (!strcmp(url, "/api/v1/top"))
+                return answer_top(context, connection);
         if (!strcmp(url, "/healthz"))
                 return answer_text(connection, MHD_HTTP_OK, "ok");
         if (!strcmp(url, "/"))
@@ -200,6 +219,7 @@ void server_close(struct server *s)
         if (s->daemon)
                 MHD_stop_daemon(s->daemon);
         free(s->text);
+        buf_done(&s->top);
         free(s);
 }
 
@@ -217,16 +237,19 @@ int server_publish(struct server *s, const char *text, size_t size)
         return 0;
 }
 
-void server_on_demand(struct server *s, void (*render)(void *context), void *context)
+void server_on_demand(struct server *s, void (*render)(void *context),
+                      void (*render_top)(void *context, struct buf *out), void *context)
 {
         s->render = render;
+        s->render_top = render_top;
+        s->top.max = SERVER_TOP_MAX;
         s->context = context;
-        s->outdated = true;
+        s->outdated = s->top_outdated = true;
 }
 
 void server_outdate(struct server *s)
 {
-        s->outdated = true;
+        s->outdated = s->top_outdated = true;
 }
 
 void server_ticked(struct server *s, uint64_t now_ns)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The HTTP endpoint: /metrics, /healthz and a page with links. It serves a text that is ready, or that is
- * made when somebody asks; it runs on the caller's event loop and has no thread of its own. */
+/* The HTTP endpoint: /metrics, /api/v1/top, /healthz and a page with links. It serves a text that is ready,
+ * or that is made when somebody asks; it runs on the caller's event loop and has no thread of its own. */
 #pragma once
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
-#include "common/cleanup.h"
+#include "common/buf.h"
 #include "common/err.h"
 
 struct listen_address {
@@ -26,8 +26,11 @@ CLEANUP_DEFINE(struct server *, server_close);
 
 /* The text of /metrics from now on; copied. -ENOMEM leaves the old one. */
 int server_publish(struct server *server, const char *text, size_t size);
-/* When somebody asks for a text that is out of date, `render` is called first, to publish a new one. */
-void server_on_demand(struct server *server, void (*render)(void *context), void *context);
+/* When somebody asks for a text that is out of date, `render` is called first, to publish a new one; what
+ * /api/v1/top answers is what `render_top`, which may be NULL, appends. */
+#define SERVER_TOP_MAX ((size_t)64 << 20)
+void server_on_demand(struct server *server, void (*render)(void *context),
+                      void (*render_top)(void *context, struct buf *out), void *context);
 void server_outdate(struct server *server);
 /* From now on the text of /metrics ends with how long this moment was ago when it is asked for. */
 void server_ticked(struct server *server, uint64_t now_ns);

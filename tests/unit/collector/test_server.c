@@ -84,7 +84,7 @@ static void a_text_is_made_when_somebody_asks_and_once(void **state)
         int rendered = 0;
 
         (void)state;
-        server_on_demand(server, render, &rendered);
+        server_on_demand(server, render, NULL, &rendered);
         server_outdate(server);
         assert_int_equal(rendered, 0);
         assert_non_null(strstr(ask(REQUEST("GET /metrics")), "\r\n\r\nn 1\n"));
