@@ -28,7 +28,7 @@ for i in $(seq 1 20); do
         stored=${now:-0}
 done
 check "20 kills lose no stored interval" test $lost -eq 0
-check "and most runs stored some" test "$stored" -ge 20
+check "and were in the midst of it" test "$stored" -ge 5
 check "the file is sound after 20 kills" test "$(query 'PRAGMA integrity_check')" = ok
 check "the epoch of the boot goes on" test "$(query 'SELECT count(*) FROM epoch')" = 1
 check "stamps strictly grow" test "$(query 'SELECT count(*) FROM interval a JOIN interval b
