@@ -87,7 +87,12 @@ static int fetch(const struct top *t, json_t **ret, struct err *e)
                 return err_set(e, -EPROTO, "what answers at %s is no collector that knows top",
                                t->options->metrics_listen);
         body += 4;
-        return json_parse(body, answer.size - (size_t)(body - answer.data), "the collector's answer", ret, e);
+        r = json_parse(body, answer.size - (size_t)(body - answer.data), "the collector's answer", ret, e);
+        if (r == 0 && !json_is_array(json_object_get(*ret, "entities"))) {
+                json_decref(TAKE(*ret));
+                r = err_set(e, -EPROTO, "the collector's answer has no entities");
+        }
+        return r;
 }
 
 /* ---- sorting ---- */
