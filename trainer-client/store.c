@@ -59,7 +59,8 @@ static const char *const queries[Q_N] = {
         [Q_NEWEST] = "SELECT interval_id, epoch_id, (SELECT count(*) FROM usage u WHERE u.interval_id = "
                      "i.interval_id) + (SELECT count(*) FROM power p WHERE p.interval_id = i.interval_id) "
                      "FROM interval i WHERE interval_id > ?1 AND interval_id <= ?2 ORDER BY interval_id DESC",
-        [Q_PREVIOUS] = "SELECT " INTERVAL_COLUMNS " FROM interval WHERE interval_id < ?1 AND epoch_id = ?2 "
+        /* +: not by the index on (epoch_id, end_ms), which would sort the whole epoch by interval_id */
+        [Q_PREVIOUS] = "SELECT " INTERVAL_COLUMNS " FROM interval WHERE interval_id < ?1 AND +epoch_id = ?2 "
                        "ORDER BY interval_id DESC LIMIT 1",
         [Q_EPOCH] = "SELECT epoch, boot_id, node_id, node_name, machine FROM epoch WHERE epoch_id = ?1",
         [Q_USAGE] = USAGE("page_cache_read_pages, page_cache_added_pages"),
@@ -71,7 +72,7 @@ static const char *const queries[Q_N] = {
         /* usage has no index by entity: from interval to interval by the primary key, the newest first */
         [Q_SEEN] = "SELECT 1 FROM interval i CROSS JOIN usage u ON u.interval_id = i.interval_id AND "
                    "u.entity_id = ?1 "
-                   "WHERE i.epoch_id = ?2 AND i.interval_id < ?3 ORDER BY i.interval_id DESC LIMIT 1",
+                   "WHERE +i.epoch_id = ?2 AND i.interval_id < ?3 ORDER BY i.interval_id DESC LIMIT 1",
 };
 _Static_assert(FEATURE_N == 10, "Q_USAGE names every feature's column, in the order of enum feature_id");
 
