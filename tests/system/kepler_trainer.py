@@ -3,8 +3,10 @@
 """An offline trainer of Kepler's that takes nothing but what the upstream one takes: kepler_trainer.py PORT LOG ZIP
 
 POST /train is checked against every rule of upstream's TrainRequest and prom_response; what breaks one is answered with
-500 as upstream does, and the rule goes into LOG. Otherwise the answer is ZIP, and LOG gets the counts. As a module,
-check(body) raises a Wrong."""
+500 as upstream does, and the rule goes into LOG. Otherwise the answer is ZIP, LOG gets the counts, LOG.body the request.
+As a module, check(body) raises a Wrong; kepler_trainer.py --break BODY breaks each rule in a request that keeps them all,
+and names those that the checker does not miss."""
+import copy
 import http.server
 import json
 import math
@@ -119,7 +121,71 @@ def check(body):
                 f"kepler_node_{c}_joules_total"] for v in s["values"])]}
 
 
+def first(request, what):
+    """The first series of a metric whose name has `what` in it, of the recording."""
+    return next(r[0] for name, r in request["prom_response"].items() if what in name and r)
+
+
+# What breaks a rule of upstream's, one each.
+BREAKS = {
+    "an unknown key": lambda r: r.update(colour="blue"),
+    "no name": lambda r: r.pop("name"),
+    "no energy source": lambda r: r.pop("energy_source"),
+    "another source's name": lambda r: r.update(energy_source="rapl"),
+    "no trainer": lambda r: r.pop("trainer"),
+    "no recording": lambda r: r.pop("prom_response"),
+    "no abs_trainers": lambda r: r["trainer"].pop("abs_trainers"),
+    "no dyn_trainers": lambda r: r["trainer"].pop("dyn_trainers"),
+    "no isolator": lambda r: r["trainer"].pop("isolator"),
+    "no isolator_args": lambda r: r["trainer"].pop("isolator_args"),
+    "no idle_prom_response": lambda r: r["trainer"].pop("idle_prom_response"),
+    "an unknown trainer": lambda r: r["trainer"]["abs_trainers"].append("KerasTrainer"),
+    "trainers that are no array": lambda r: r["trainer"].update(dyn_trainers="SGDRegressorTrainer"),
+    "an unknown isolator": lambda r: r["trainer"].update(isolator="MaxIdleIsolator"),
+    "an argument that no isolator reads": lambda r: r["trainer"].update(isolator_args={"x": "y"}),
+    "a metric that is no array": lambda r: r["prom_response"].update(kepler_node_package_joules_total={}),
+    "no energy of a component": lambda r: [r["prom_response"].pop(k) for k in list(r["prom_response"]) if "_joules_" in k],
+    "energy of another source": lambda r: [s["metric"].update(source="other") for k, v in r["prom_response"].items()
+                                           if "_joules_" in k for s in v],
+    "no feature": lambda r: [r["prom_response"].pop(k) for k in list(r["prom_response"]) if "container" in k],
+    "a vector": lambda r: first(r, "container").update(value=first(r, "container").pop("values")[0]),
+    "no labels": lambda r: first(r, "container").pop("metric"),
+    "a label that is no string": lambda r: first(r, "container")["metric"].update(pod_name=7),
+    "no job": lambda r: first(r, "container")["metric"].pop("job"),
+    "the job of virtual machines": lambda r: first(r, "container")["metric"].update(job="vm"),
+    "another metric's name": lambda r: first(r, "container")["metric"].update(__name__="up"),
+    "no container_id": lambda r: first(r, "container")["metric"].pop("container_id"),
+    "no container_namespace": lambda r: first(r, "container")["metric"].pop("container_namespace"),
+    "no source of energy": lambda r: first(r, "_joules_")["metric"].pop("source"),
+    "a series twice": lambda r: next(v for k, v in r["prom_response"].items() if "container" in k).append(first(r, "container")),
+    "no values": lambda r: first(r, "container").update(values=[]),
+    "a value that is a number": lambda r: first(r, "container")["values"][0].__setitem__(1, 7.5),
+    "a value that is a word": lambda r: first(r, "container")["values"][0].__setitem__(1, "seven"),
+    "a time that is text": lambda r: first(r, "container")["values"][0].__setitem__(0, "1700000000"),
+    "a time in milliseconds": lambda r: first(r, "container")["values"][0].__setitem__(0, 1.7e12),
+    "a time that goes back": lambda r: first(r, "container")["values"].reverse(),
+}
+
+
+def break_rules(body):
+    """Prints what was broken and yet taken; a number at the end."""
+    request = json.loads(body)
+    check(body)
+    for what, damage in BREAKS.items():
+        broken = copy.deepcopy(request)
+        damage(broken)
+        try:
+            check(json.dumps(broken))
+            print(f"taken: {what}")
+        except (Wrong, ValueError, KeyError, TypeError):
+            pass
+    print(f"{len(BREAKS)} rules broken")
+
+
 def main():
+    if sys.argv[1] == "--break":
+        break_rules(open(sys.argv[2], encoding="utf-8").read())
+        return
     port, log, archive = int(sys.argv[1]), sys.argv[2], sys.argv[3]
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -132,6 +198,8 @@ def main():
                 need(self.path == "/train", f"{self.path} is not /train")
                 need(self.headers["Content-Type"].startswith("application/json"), "the content type is not JSON")
                 line, status, answer = json.dumps(check(body)), 200, open(archive, "rb").read()
+                with open(log + ".body", "wb") as f:
+                    f.write(body)
             except (Wrong, ValueError, KeyError, TypeError) as e:
                 line, status, answer = f"wrong: {e}", 500, b"<html>Internal Server Error</html>"
             with open(log, "a", encoding="utf-8") as f:

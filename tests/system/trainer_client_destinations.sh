@@ -58,6 +58,9 @@ r=$?
 [ $r -eq 0 ] && [ "$(wc -l <"$dir/train.log")" = 2 ] && ! grep -q wrong "$dir/train.log" &&
         ok "Kepler's trainer gets requests that keep every rule of upstream's" ||
         not_ok "Kepler's trainer gets requests that keep every rule of upstream's" "$r $out $(cat "$dir/train.log")"
+out=$(python3 "$here/kepler_trainer.py" --break "$dir/train.log.body" 2>&1)
+[ "$out" = "35 rules broken" ] && ok "and would be refused if they broke any of them" ||
+        not_ok "and would be refused if they broke any of them" "$out"
 cmp -s "$dir/reply.zip" "$dir/models/wattloop.zip" && ok "its reply is stored" || not_ok "its reply is stored"
 [ "$(jq -c .zero "$dir/train.log" | sort -u)" = '["core","uncore"]' ] && ok "meters that the machine lacks count zero" ||
         not_ok "meters that the machine lacks count zero" "$(cat "$dir/train.log")"
