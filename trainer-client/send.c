@@ -21,7 +21,13 @@
 
 /* ---- credentials, read again for every upload so that a rotated one needs no restart ---- */
 
-static int read_secret(const char *what, const char *path, char ret[SECRET_MAX], struct err *e)
+/* A token is printable ASCII without blanks; a password may hold anything but control characters. */
+static bool fits(unsigned char c, bool token)
+{
+        return token ? c > ' ' && c <= '~' : c >= ' ' && c != 0x7f;
+}
+
+static int read_secret(const char *what, const char *path, bool token, char ret[SECRET_MAX], struct err *e)
 {
         int r = file_read_small(AT_FDCWD, path, ret, SECRET_MAX);
 
@@ -30,8 +36,9 @@ static int read_secret(const char *what, const char *path, char ret[SECRET_MAX],
         if (r == 0)
                 return err_set(e, -EINVAL, "%s '%s' is empty", what, path);
         for (const char *p = ret; *p; p++)
-                if (*p <= ' ' || *p > '~')
-                        return err_set(e, -EINVAL, "%s '%s' holds blanks or control characters", what, path);
+                if (!fits((unsigned char)*p, token))
+                        return err_set(e, -EINVAL, "%s '%s' holds %scontrol characters", what, path,
+                                       token ? "blanks or " : "");
         return 0;
 }
 
@@ -55,14 +62,15 @@ static int add_credentials(const struct destination_options *o, struct request_t
         int r = 0;
 
         if (*o->token_file) {
-                r = read_secret("the token file", o->token_file, secret, e);
+                r = read_secret("the token file", o->token_file, true, secret, e);
                 (void)snprintf(t->authorization, sizeof(t->authorization), "Authorization: Bearer %s",
                                secret);
                 add_header(t, t->authorization);
         }
         if (r == 0 && *o->user) {
                 secret[0] = '\0';
-                r = *o->password_file ? read_secret("the password file", o->password_file, secret, e) : 0;
+                if (*o->password_file)
+                        r = read_secret("the password file", o->password_file, false, secret, e);
                 (void)snprintf(t->userpwd, sizeof(t->userpwd), "%s:%s", o->user, secret);
                 request->userpwd = t->userpwd;
         }

@@ -262,6 +262,38 @@ at_ten() { [ "$(client status --json | jq .interval_id)" = 10 ]; }
 check "a rotated token needs no restart" wait_for 10 at_ten
 stop "$follower"
 
+# Through a proxy that notes where it was asked to go, to a store that wants a user.
+cat >"$dir/proxy.py" <<'PYTHON'
+import base64, http.server, sys
+log = sys.argv[2]
+class H(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        user = base64.b64decode(self.headers.get("Authorization", "Basic ").split(" ")[1]).decode()
+        with open(log, "a") as f:
+            f.write(f"{self.path} {user}\n")
+        self.send_response(204 if user == "writer:s3 cret" else 401)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), H).serve_forever()
+PYTHON
+proxy=$(free_port)
+start "$dir/proxy.out" python3 "$dir/proxy.py" "$proxy" "$dir/proxy.log"
+wait_for 10 listens "$proxy"
+echo "s3 cret" >"$dir/password"
+through() {
+        client "$@" --destinations victoriametrics --victoriametrics-url http://store.invalid:8428 \
+                --victoriametrics-proxy "http://127.0.0.1:$proxy" --victoriametrics-user writer
+}
+fresh 5 1
+out=$(through push 2>&1)
+[ $? -eq 1 ] && check_has "without the user's password the store's refusal is told" "$out" 401 ||
+        not_ok "without the user's password the store's refusal is told" "$out"
+check "with it the batch goes through the proxy" through push --victoriametrics-password-file "$dir/password"
+check_has "which resolves the name" "$(tail -n 1 "$dir/proxy.log")" "http://store.invalid:8428/api/v1/import"
+
 fresh 20 1
 sqlite3 "$db" "PRAGMA wal_checkpoint(TRUNCATE)" >/dev/null
 cp "$db" "$dir/whole.db"
