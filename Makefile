@@ -30,7 +30,7 @@ LIB      := $(B)/lib/libwattloop.a
 # Debian packages: what the build needs, then what the tests and lint need.
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
 	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev nettle-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev \
-	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq python3 procps util-linux
+	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq unzip python3 procps util-linux
 PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign nginx-light qemu-system-x86
 
 # Libraries by program; nothing is linked that the program does not use.

@@ -102,8 +102,8 @@ const struct option options_table[] = {
 
         { "kepler_trainer.url", OPTION_STRING, FIELD(destination[KIND_KEPLER_TRAINER].url),
           "http://127.0.0.1:8102", 0, 0, NULL, "base URL of Kepler's offline trainer; /train is appended" },
-        { "kepler_trainer.pipeline", OPTION_STRING, FIELD(kepler.name), "wattloop", 0, 0, NULL,
-          "name of the pipeline that is asked for, and of its zip" },
+        { "kepler_trainer.pipeline", OPTION_STRING, FIELD(kepler.name), "kepler", 0, 0, NULL,
+          "name of the pipeline that is asked for, and of its zip; not the model server's pipeline.name" },
         { "kepler_trainer.models_path", OPTION_STRING, FIELD(kepler.store_path),
           "/var/lib/wattloop/pipelines", 0, 0, NULL,
           "directory that gets the zip: a model server's models.path" },

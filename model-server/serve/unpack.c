@@ -143,6 +143,7 @@ static int unpack_pipeline(const char *models_path, const char *file, const char
 
 void unpack_pipelines(const char *models_path, const char *own)
 {
+        static bool told; /* once, however often we look */
         DIR *list = opendir(models_path);
 
         for (struct dirent *entry; list && (entry = readdir(list));) {
@@ -154,8 +155,14 @@ void unpack_pipelines(const char *models_path, const char *own)
                 if (*entry->d_name == '.' || n < 5 || strcmp(entry->d_name + n - 4, ".zip") != 0)
                         continue;
                 (void)snprintf(name, sizeof(name), "%.*s", (int)(n - 4), entry->d_name);
-                if (!strcmp(name, own))
+                if (!strcmp(name, own)) {
+                        if (!told)
+                                log_warning("pipeline '%s' is not served: '%s' is published here "
+                                            "(pipeline.name); give the file another name",
+                                            entry->d_name, own);
+                        told = true;
                         continue;
+                }
                 r = unpack_pipeline(models_path, entry->d_name, name, &e);
                 if (r < 0)
                         log_warning("pipeline '%s': %s", entry->d_name, e.text);
