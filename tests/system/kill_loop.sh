@@ -6,6 +6,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 KILLS=${KILLS:-20} # make soak-kills: 300
 RANDOM=${SEED:-20261}
+[ -x "$BIN/wattloop-demo-simulator" ] || { echo "make $BIN/wattloop-demo-simulator first" >&2; exit 1; }
 
 dir=$(tmpdir)
 mkdir -p "$dir"/{collector,trainer-client,server}
