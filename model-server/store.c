@@ -117,6 +117,8 @@ static int open_store(const char *path, enum db_mode mode, struct store **ret, s
         if (r == 0)
                 r = db_open(path, mode, &migrations, STORE_BUSY_MS, &s->db, NULL, e);
         if (r == 0)
+                r = db_exec(s->db, "PRAGMA cache_size = -512", e); /* KiB: the system caches the file, too */
+        if (r == 0)
                 r = prepare_all(s, e);
         if (r == 0 && mode == DB_OWNER)
                 r = store_move_samples(s, e);

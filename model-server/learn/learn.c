@@ -10,6 +10,7 @@
 #include "model-server/learn/state.h"
 
 #define TICK_MS        1000 /* how late rows are noticed when nobody pokes */
+#define REST_TICKS     4    /* without rows, after which memory is given back */
 #define RETRY_NS       (10 * NS_PER_S)
 #define RECENT_FOR_MAX 400 /* rows that a restart scores again, for plots and trials */
 
@@ -364,7 +365,7 @@ static void recover(struct learn *l, int failure, const struct err *why)
 static void *run(void *arg)
 {
         struct learn *l = arg;
-        bool rested = true;
+        int idle = REST_TICKS;
 
         do {
                 uint64_t seen = l->counters.rows;
@@ -373,9 +374,9 @@ static void *run(void *arg)
 
                 if (r < 0)
                         recover(l, r, &e);
-                if (l->counters.rows == seen && !rested)
-                        (void)malloc_trim(0); /* trainings and uploads need much, and the next may be far */
-                rested = l->counters.rows == seen;
+                idle = l->counters.rows == seen ? idle + (idle < REST_TICKS) : -1;
+                if (idle == REST_TICKS - 1) /* once, when what was learned is published */
+                        (void)malloc_trim(0);
         } while (wait_for_rows(l, TICK_MS * NS_PER_MS));
         return NULL;
 }

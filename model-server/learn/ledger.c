@@ -26,6 +26,8 @@ static int open_ledger(const char *path, enum db_mode mode, struct ledger **ret,
         if (!l)
                 return err_set(e, -ENOMEM, "out of memory");
         r = db_open(path, mode, &migrations, LEDGER_BUSY_MS, &l->db, NULL, e);
+        if (r == 0)
+                r = db_exec(l->db, "PRAGMA cache_size = -256", e); /* KiB: written, seldom read */
         if (r < 0)
                 return r;
         *ret = TAKE(l);
