@@ -217,6 +217,16 @@ static void a_body_over_the_limit_is_an_error(void **state)
         }
 }
 
+/* A head of 3000 lines. */
+static void write_long_head(struct buf *b, const char *status_line)
+{
+        buf_init(b, 1 << 20);
+        buf_puts(b, status_line);
+        for (int i = 0; i < 3000; i++)
+                buf_printf(b, "X-%d: abcdefghijklmnopqrstuvwxyz\r\n", i);
+        buf_puts(b, "Content-Length: 0\r\n\r\n");
+}
+
 static void endless_headers_are_an_error(void **state)
 {
         CLEANUP(buf_done) struct buf b;
@@ -225,11 +235,7 @@ static void endless_headers_are_an_error(void **state)
         struct server s;
 
         (void)state;
-        buf_init(&b, 1 << 20);
-        buf_puts(&b, "HTTP/1.1 200 OK\r\n");
-        for (int i = 0; i < 3000; i++)
-                buf_printf(&b, "X-%d: abcdefghijklmnopqrstuvwxyz\r\n", i);
-        buf_puts(&b, "Content-Length: 0\r\n\r\n");
+        write_long_head(&b, "HTTP/1.1 200 OK\r\n");
         assert_int_equal(exchange(&s, b.data, (struct http_request){ 0 }, &response, &e), -EPROTO);
 }
 
@@ -395,11 +401,7 @@ static void a_probe_leaves_endless_headers(void **state)
         struct server s;
 
         (void)state;
-        buf_init(&b, 1 << 20);
-        buf_puts(&b, "HTTP/1.1 304 Not Modified\r\n");
-        for (int i = 0; i < 3000; i++)
-                buf_printf(&b, "X-%d: abcdefghijklmnopqrstuvwxyz\r\n", i);
-        buf_puts(&b, "\r\n");
+        write_long_head(&b, "HTTP/1.1 304 Not Modified\r\n");
         assert_int_equal(probe(&s, b.data, (struct http_request){ .headers = conditional }, &response, &e),
                          0);
 }
