@@ -8,12 +8,11 @@
 #include "common/json.h"
 #include "samples_sql.h"
 #include "schema/samples.h"
+#include "trainer-client/seen.h"
 
 #define STORE_BUSY_MS    5000
 #define STORE_ROWS_MAX   ((size_t)4 << 20) /* rows of one batch, even if one interval has more */
 #define MACHINE_JSON_MAX 65536
-#define SEEN_FIRST_CAP   256
-#define SEEN_MAX         ((size_t)1 << 20) /* slots; beyond, entities are searched for again */
 
 enum query {
         Q_BACKLOG,
@@ -76,68 +75,11 @@ static const char *const queries[Q_N] = {
 };
 _Static_assert(FEATURE_N == 10, "Q_USAGE names every feature's column, in the order of enum feature_id");
 
-/* Ids of the entities that this run has met in an epoch: who was met before is not searched for. Open
- * addressing; 0 is no id. */
-struct seen {
-        int64_t epoch_id;
-        int64_t last_id;     /* the newest interval that was read */
-        int64_t complete_to; /* everybody up to this interval is in the set; 0: not so */
-        int64_t *slot;       /* owned */
-        size_t n, cap;       /* cap is a power of two */
-};
-
 struct store {
         sqlite3 *db;
         sqlite3_stmt *stmt[Q_N];
         struct seen seen;
 };
-
-static int64_t *seen_slot(const struct seen *s, int64_t id)
-{
-        size_t at = (size_t)((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15) >> 32);
-
-        while (s->slot[at & (s->cap - 1)] != 0 && s->slot[at & (s->cap - 1)] != id)
-                at++;
-        return &s->slot[at & (s->cap - 1)];
-}
-
-static bool seen_has(const struct seen *s, int64_t id)
-{
-        return s->cap > 0 && *seen_slot(s, id) == id;
-}
-
-/* A set that cannot grow forgets: then the database is asked. */
-static void seen_add(struct seen *s, int64_t id)
-{
-        struct seen larger = { .epoch_id = s->epoch_id, .cap = s->cap ? 2 * s->cap : SEEN_FIRST_CAP };
-
-        if (2 * (s->n + 1) > s->cap) {
-                larger.slot = larger.cap <= SEEN_MAX ? calloc(larger.cap, sizeof(*larger.slot)) : NULL;
-                if (!larger.slot)
-                        larger.cap = 0;
-                for (size_t i = 0; larger.cap > 0 && i < s->cap; i++)
-                        if (s->slot[i] != 0)
-                                *seen_slot(&larger, s->slot[i]) = s->slot[i];
-                larger.n = larger.cap > 0 ? s->n : 0;
-                larger.complete_to = larger.cap > 0 ? s->complete_to : 0;
-                larger.last_id = s->last_id;
-                free(s->slot);
-                *s = larger;
-        }
-        if (s->cap == 0 || id == 0 || *seen_slot(s, id) == id)
-                return;
-        *seen_slot(s, id) = id;
-        s->n++;
-}
-
-/* Another epoch, or a step back, as with the newest first: nobody was met before. */
-static void seen_begin(struct seen *s, int64_t epoch_id, int64_t first_id)
-{
-        if (s->epoch_id == epoch_id && s->last_id < first_id)
-                return;
-        free(s->slot);
-        *s = (struct seen){ .epoch_id = epoch_id };
-}
 
 void store_close(struct store *s)
 {
@@ -146,7 +88,7 @@ void store_close(struct store *s)
         for (int i = 0; i < Q_N; i++)
                 (void)sqlite3_finalize(s->stmt[i]); /* repeats the last step's result */
         db_close(s->db);
-        free(s->seen.slot);
+        seen_done(&s->seen);
         free(s);
 }
 
