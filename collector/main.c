@@ -35,12 +35,13 @@ struct collector {
         struct attribution_model rule;
         struct kubelet *kubelet; /* NULL: pods have no names */
         struct kubelet_stats kubelet_stats;
+        struct estimator_probe *estimator; /* NULL: none configured, or nobody wants to know */
         struct overhead_probe *overhead;
         struct collector_stats stats;
         uint64_t due_ns; /* when the timer was to expire last */
         char *cpu_info;
-        struct log_limit feature_warning, power_warning, kubelet_warning, model_warning, parts_warning,
-                store_warning, reopen_warning;
+        struct log_limit feature_warning, power_warning, kubelet_warning, estimator_warning, model_warning,
+                parts_warning, store_warning, reopen_warning;
         int timer_fd, signal_fd;
         int guard_fd; /* between samples that are far apart; -1: they are not */
 };
@@ -52,6 +53,7 @@ static void collector_done(struct collector *c)
         store_close(c->store);
         server_close(c->server);
         kubelet_close(c->kubelet);
+        estimator_probe_free(c->estimator);
         dynamic_model_free(c->dynamic);
         overhead_free(c->overhead);
         free(c->cpu_info);
@@ -354,6 +356,17 @@ static int open_kubelet(struct collector *c, struct err *e)
         return kubelet_open(&options, &c->kubelet, e);
 }
 
+/* Its figures are for /metrics only. */
+static int open_estimator(struct collector *c, struct err *e)
+{
+        if (!*c->options->estimate_socket || !c->server)
+                return 0;
+        if (estimator_probe_new(c->options->estimate_socket, &c->estimator) < 0)
+                return err_set(e, -ENOMEM, "out of memory");
+        c->stats.estimator = estimator_probe_stats(c->estimator);
+        return 0;
+}
+
 /* Everything that can fail does so before the first sample. */
 static int set_up(struct collector *c, struct err *e)
 {
@@ -367,6 +380,8 @@ static int set_up(struct collector *c, struct err *e)
                 r = open_server(c, e);
         if (r == 0)
                 r = open_kubelet(c, e);
+        if (r == 0)
+                r = open_estimator(c, e);
         if (r == 0)
                 r = sampler_open(c->options, &c->sampler, e);
         if (r == 0)
@@ -425,6 +440,17 @@ static void run_kubelet(struct collector *c)
                 warn_limited(&c->kubelet_warning, "no names from the kubelet", &e);
 }
 
+/* Time to ask the estimator, or it is ready. */
+static void run_estimator(struct collector *c, bool due)
+{
+        struct err e = { 0 };
+        int r = due ? estimator_probe_ask(c->estimator, clock_monotonic_ns(), &e)
+                    : estimator_probe_run(c->estimator, &e);
+
+        if (r < 0)
+                warn_limited(&c->estimator_warning, "no metrics of the estimator", &e);
+}
+
 static int loop(struct collector *c, struct err *e)
 {
         c->due_ns = clock_monotonic_ns();
@@ -433,9 +459,13 @@ static int loop(struct collector *c, struct err *e)
                                         { .fd = c->timer_fd, .events = POLLIN },
                                         { .fd = c->guard_fd, .events = POLLIN },
                                         { .fd = c->server ? server_fd(c->server) : -1, .events = POLLIN },
-                                        { .fd = c->kubelet ? kubelet_fd(c->kubelet) : -1,
-                                          .events = POLLIN } };
+                                        { .fd = c->kubelet ? kubelet_fd(c->kubelet) : -1, .events = POLLIN },
+                                        { .fd = -1 } };
 
+                if (c->estimator) {
+                        fds[5].fd = estimator_probe_fd(c->estimator);
+                        fds[5].events = estimator_probe_events(c->estimator);
+                }
                 if (poll(fds, ARRAY_SIZE(fds), c->server ? server_timeout_ms(c->server) : -1) < 0) {
                         if (errno == EINTR)
                                 continue;
@@ -447,6 +477,10 @@ static int loop(struct collector *c, struct err *e)
                         on_guard(c);
                 if (c->kubelet && (fds[1].revents || fds[4].revents))
                         run_kubelet(c);
+                if (fds[5].revents)
+                        run_estimator(c, false);
+                if (c->estimator && fds[1].revents)
+                        run_estimator(c, true);
                 if (fds[1].revents)
                         on_timer(c);
                 if (c->server)

@@ -341,4 +341,5 @@ void metrics_write(const struct window *w, const struct machine *machine, const 
         write_collector(out, w, stats);
         write_overhead(out, stats);
         write_kubelet(out, stats->kubelet);
+        metrics_estimator(stats->estimator, out);
 }

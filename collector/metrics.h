@@ -2,6 +2,7 @@
 /* What the window holds as Prometheus text, with Kepler's metric names and labels. Pure. */
 #pragma once
 
+#include "collector/estimator_status.h"
 #include "collector/kubelet.h"
 #include "collector/overhead.h"
 #include "collector/window.h"
@@ -27,7 +28,8 @@ struct collector_stats {
         uint64_t tick_ns;                /* the last tick's work, and its parts */
         uint64_t features_ns, power_ns, store_ns, publish_ns; /* publish: when it was asked for before */
         struct overhead overhead;
-        const struct kubelet_stats *kubelet; /* NULL: none configured */
+        const struct kubelet_stats *kubelet;     /* NULL: none configured */
+        const struct estimator_stats *estimator; /* NULL: none configured */
 };
 
 enum metrics_style { METRICS_KEPLER_07, METRICS_KEPLER_010 };

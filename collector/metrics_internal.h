@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What metrics.c (our own names), metrics_kepler07.c and metrics_kepler10.c share; nobody else includes it.
- */
+/* What metrics.c (our own names), metrics_kepler07.c, metrics_kepler10.c and metrics_estimator.c share;
+ * nobody else includes it. */
 #pragma once
 
 #include "collector/metrics.h"
@@ -11,6 +11,7 @@
 void metrics_kepler07(const struct window *window, const struct machine *machine, struct buf *out);
 void metrics_kepler10(const struct window *window, const struct machine *machine,
                       const struct collector_stats *stats, struct buf *out);
+void metrics_estimator(const struct estimator_stats *stats, struct buf *out); /* nothing for NULL */
 
 /* The wire source of a sensor. */
 const char *metrics_source(const struct sensor *sensor);

@@ -86,6 +86,8 @@ static int answer_power(const struct answerer *a, const struct request *q, struc
                 return out->failed ? out->failed : ANSWER_REFUSED;
         r = predict(a, l, q, out, &e);
         l->requests++;
+        if (r == 0 && a->rows)
+                *a->rows += q->n_rows;
         if (r == 0)
                 return ANSWER_WATTS;
         l->errors++;

@@ -17,6 +17,7 @@ struct answerer {
         /* What {"command": name} does: append a reply, or -ENOENT for an unknown name. NULL: no commands. */
         int (*command)(void *arg, const char *name, struct buf *out);
         void *arg;
+        uint64_t *rows; /* rows that got watts are added here; NULL: nobody counts them */
 };
 
 enum answer_kind {

@@ -191,7 +191,7 @@ static int run_command(void *arg, const char *name, struct buf *out)
         struct server *s = arg;
 
         if (!strcmp(name, "status"))
-                return status_write(out, &s->counters, s->models, clock_monotonic_ns());
+                return status_write(out, &s->counters, s->models, s->n_connections, clock_monotonic_ns());
         if (!strcmp(name, "reload")) {
                 if (start_reload(s) < 0)
                         return reply_rejected(out, "failed to reload: ", "no thread could be started");
@@ -203,9 +203,13 @@ static int run_command(void *arg, const char *name, struct buf *out)
 static int answer(void *arg, const char *text, size_t size, struct buf *out)
 {
         struct server *s = arg;
+        uint64_t begin_ns = clock_monotonic_ns();
         int r = answer_request(&s->answerer, text, size, out);
 
-        s->counters.requests += r == ANSWER_WATTS || r == ANSWER_REFUSED;
+        if (r == ANSWER_WATTS || r == ANSWER_REFUSED) {
+                s->counters.requests++;
+                counters_answered(&s->counters, clock_monotonic_ns() - begin_ns);
+        }
         s->counters.errors += r == ANSWER_REFUSED;
         return r;
 }
@@ -537,7 +541,8 @@ int server_run(const struct options *options)
                                         .precision = REPLY_SHORT,
                                         .no_pedigree = !options->pedigree,
                                         .command = run_command,
-                                        .arg = &s };
+                                        .arg = &s,
+                                        .rows = &s.counters.rows };
         s.service = (struct client_service){ .answer = answer,
                                              .reject = reject,
                                              .arg = &s,

@@ -8,6 +8,33 @@
 #include "common/json.h"
 #include "config/cli.h"
 
+const unsigned int answer_bounds_us[ANSWER_BOUNDS] = { 50,   100,  250,   500,   1000,
+                                                       2500, 5000, 10000, 50000, 250000 };
+
+void counters_answered(struct counters *c, uint64_t took_ns)
+{
+        size_t i = 0;
+
+        while (i < ANSWER_BOUNDS && took_ns > answer_bounds_us[i] * UINT64_C(1000))
+                i++;
+        c->answers[i]++;
+        c->answer_ns += took_ns;
+}
+
+/* Counts are cumulative, as Prometheus has them. */
+static void write_answers(struct buf *out, const struct counters *c)
+{
+        uint64_t n = 0;
+
+        (void)buf_printf(out, "\"answer_us\": {\"sum\": %" PRIu64 ", \"bounds\": [", c->answer_ns / 1000);
+        for (size_t i = 0; i < ANSWER_BOUNDS; i++)
+                (void)buf_printf(out, "%s%u", i ? ", " : "", answer_bounds_us[i]);
+        (void)buf_puts(out, "], \"counts\": [");
+        for (size_t i = 0; i <= ANSWER_BOUNDS; i++)
+                (void)buf_printf(out, "%s%" PRIu64, i ? ", " : "", n += c->answers[i]);
+        (void)buf_puts(out, "]}");
+}
+
 static void write_member(struct buf *out, const char *key, const char *value)
 {
         (void)buf_printf(out, "\"%s\": ", key); /* failure is sticky in the buffer */
@@ -28,16 +55,20 @@ static void write_model(struct buf *out, size_t slot, const struct loaded_model 
                          l->errors, model_provenance(l->model));
 }
 
-int status_write(struct buf *out, const struct counters *c, const struct models *models, uint64_t now_ns)
+int status_write(struct buf *out, const struct counters *c, const struct models *models, long long clients,
+                 uint64_t now_ns)
 {
         const char *separator = "";
 
         (void)buf_printf(out,
                          "{\"version\": \"%s\", \"pid\": %ld, \"uptime_ms\": %" PRIu64
                          ", \"requests\": %" PRIu64 ", \"errors\": %" PRIu64 ", \"denied\": %" PRIu64
-                         ", \"swaps\": %" PRIu64 ", \"reloads\": %" PRIu64 ", \"models\": [",
+                         ", \"swaps\": %" PRIu64 ", \"reloads\": %" PRIu64 ", \"rows\": %" PRIu64
+                         ", \"clients\": %lld, ",
                          WATTLOOP_VERSION, (long)getpid(), (now_ns - c->started_ns) / NS_PER_MS, c->requests,
-                         c->errors, c->denied, c->swaps, c->reloads);
+                         c->errors, c->denied, c->swaps, c->reloads, c->rows, clients);
+        write_answers(out, c);
+        (void)buf_puts(out, ", \"models\": [");
         for (size_t i = 0; i < models_slots(); i++) {
                 if (!models->slots[i])
                         continue;

@@ -109,7 +109,7 @@ static int check_head(const json_t *object, const char *token_node, const char *
 }
 
 int reports_take(struct store *store, const char *body, size_t size, const char *token_node, int64_t now_ms,
-                 size_t *ret_new, size_t *ret_n, struct err *e)
+                 size_t ret_new[OUTCOMES], size_t *ret_n, struct err *e)
 {
         CLEANUP(json_decrefp) json_t *object = NULL;
         const json_t *list;
@@ -123,14 +123,15 @@ int reports_take(struct store *store, const char *body, size_t size, const char 
                 return r;
         list = json_object_get(object, "reports");
         *ret_n = json_array_size(list);
-        *ret_new = 0;
+        memset(ret_new, 0, OUTCOMES * sizeof(*ret_new));
         cut_text(object, "node_name", t.node_name, sizeof(t.node_name));
         r = store_begin(store, e);
         for (size_t i = 0; r >= 0 && i < *ret_n; i++) {
                 r = read_report(json_array_get(list, i), node_id, t.node_name, now_ms, &t, e);
                 if (r == 0)
                         r = store_add_report(store, &t.report, now_ms, e);
-                *ret_new += r > 0;
+                if (r > 0)
+                        ret_new[t.report.outcome]++;
         }
         if (r >= 0)
                 r = store_commit(store, e);

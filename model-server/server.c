@@ -357,6 +357,7 @@ void server_close(struct server *s)
 static void count_import(struct counters *c, const struct import_counts *n)
 {
         atomic_fetch_add(&c->imports, 1);
+        atomic_store(&c->imported_ms, clock_wall_ms());
         atomic_fetch_add(&c->samples, n->samples);
         atomic_fetch_add(&c->added, n->added);
         atomic_fetch_add(&c->duplicate, n->duplicate);
@@ -420,11 +421,16 @@ void server_work_if_due(struct server *s)
 int server_report(struct server *s, const char *body, size_t size, const char *node_id, size_t *ret_new,
                   size_t *ret_n, struct err *e)
 {
-        int r = reports_take(s->store, body, size, node_id, clock_wall_ms(), ret_new, ret_n, e);
+        size_t new[OUTCOMES];
+        int r = reports_take(s->store, body, size, node_id, clock_wall_ms(), new, ret_n, e);
 
         if (r < 0)
                 return r;
-        atomic_fetch_add(&s->counters.reports, *ret_new);
+        *ret_new = 0;
+        for (int i = 0; i < OUTCOMES; i++) {
+                atomic_fetch_add(&s->counters.reports[i], new[i]);
+                *ret_new += new[i];
+        }
         if (s->rollouts && *ret_new)
                 rollouts_poke(s->rollouts);
         return 0;
@@ -592,17 +598,44 @@ static void write_labelled(struct buf *out, const char *name, const char *label,
         prom_sample(out, name, labels, (double)atomic_load(count));
 }
 
+static double mae_of(struct server *s, const struct offer *o)
+{
+        (void)s;
+        return o->mae;
+}
+
+static double rows_of(struct server *s, const struct offer *o)
+{
+        (void)s;
+        return (double)o->rows;
+}
+
+static double published_of(struct server *s, const struct offer *o)
+{
+        int64_t ms = learn_published_ms(s->learn, o->content_id);
+
+        return ms ? (double)ms / 1e3 : NAN;
+}
+
+static const struct {
+        const char *name, *help;
+        double (*value)(struct server *s, const struct offer *o);
+} model_families[] = {
+        { "wattloop_server_model_mae_watts",
+          "Error on held-out blocks of the published model's worst component.", mae_of },
+        { "wattloop_server_model_rows", "Rows that the published model's least trained component learned.",
+          rows_of },
+        { "wattloop_server_model_published_timestamp_seconds", "When the model was published.",
+          published_of },
+};
+
 static void write_models(struct server *s, struct buf *out)
 {
         CLEANUP(catalog_unrefp) struct catalog *c = server_catalog(s);
         const struct pipeline *p = own_pipeline(s, c);
 
-        for (int what = 0; what < 2; what++) {
-                const char *name = what ? "wattloop_server_model_rows" : "wattloop_server_model_mae_watts";
-
-                prom_family(out, name, "gauge",
-                            what ? "Rows that the published model's least trained component learned."
-                                 : "Error on held-out blocks of the published model's worst component.");
+        for (size_t f = 0; f < ARRAY_SIZE(model_families); f++) {
+                prom_family(out, model_families[f].name, "gauge", model_families[f].help);
                 for (size_t i = 0; p && i < pipeline_offers(p); i++) {
                         const struct offer *o = pipeline_offer(p, i);
                         const struct prom_label labels[] = { { "energy_source", o->source->name },
@@ -612,8 +645,10 @@ static void write_models(struct server *s, struct buf *out)
                                                              { "model", o->name },
                                                              { "provenance", o->provenance },
                                                              { NULL, NULL } };
+                        double value = model_families[f].value(s, o);
 
-                        prom_sample(out, name, labels, what ? (double)o->rows : o->mae);
+                        if (!isnan(value)) /* unknown */
+                                prom_sample(out, model_families[f].name, labels, value);
                 }
         }
 }
@@ -654,6 +689,12 @@ void server_write_metrics(struct server *s, struct buf *out)
         write_counter(out, "wattloop_server_imports_total", "Batches stored.", &c->imports);
         write_counter(out, "wattloop_server_imports_refused_total",
                       "Batches refused; nothing of them is stored.", &c->imports_refused);
+        if (atomic_load(&c->imported_ms)) {
+                prom_family(out, "wattloop_server_last_import_timestamp_seconds", "gauge",
+                            "When the last batch was stored.");
+                prom_sample(out, "wattloop_server_last_import_timestamp_seconds", NULL,
+                            (double)atomic_load(&c->imported_ms) / 1e3);
+        }
         write_counter(out, "wattloop_server_samples_received_total", "Samples in stored batches.",
                       &c->samples);
         prom_family(out, "wattloop_server_samples_total", "counter",
@@ -672,7 +713,11 @@ void server_write_metrics(struct server *s, struct buf *out)
                       &c->publications);
         write_counter(out, "wattloop_server_publications_failed_total", "Times it could not be published.",
                       &c->publications_failed);
-        write_counter(out, "wattloop_server_reports_total", "Reports of updates stored.", &c->reports);
+        prom_family(out, "wattloop_server_reports_total", "counter",
+                    "Reports of updates stored, by outcome.");
+        for (int i = 0; i < OUTCOMES; i++)
+                write_labelled(out, "wattloop_server_reports_total", "outcome", outcome_names[i],
+                               &c->reports[i]);
         prom_family(out, "wattloop_server_requests_total", "counter",
                     "HTTP requests answered by status code.");
         for (int i = 0; i < STATUS_CODES; i++) {

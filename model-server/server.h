@@ -26,7 +26,9 @@ struct counters {
         atomic_ullong samples, added, duplicate, ignored;
         atomic_ullong rows;
         atomic_ullong intervals[FOLD_VERDICTS];
-        atomic_ullong publications, publications_failed, reports;
+        atomic_ullong publications, publications_failed;
+        atomic_ullong reports[OUTCOMES];
+        atomic_llong imported_ms;             /* when the last batch was stored; 0: none yet */
         atomic_ullong requests[STATUS_CODES]; /* by server_status_codes */
 };
 extern const int server_status_codes[STATUS_CODES];

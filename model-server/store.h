@@ -108,6 +108,7 @@ int store_size(struct store *store, uint64_t *ret, struct err *e);
 /* ---- what nodes report ---- */
 
 enum outcome { OUTCOME_INSTALLED, OUTCOME_REFUSED, OUTCOME_ROLLED_BACK, OUTCOMES };
+extern const char *const outcome_names[OUTCOMES];
 int outcome_find(const char *name); /* "installed", "refused", "rolled-back"; or -1 */
 
 #define REPORTS_OF_NODE_MAX 1000 /* the oldest go */

@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-static const char *const outcome_names[OUTCOMES] = { "installed", "refused", "rolled-back" };
+const char *const outcome_names[OUTCOMES] = { "installed", "refused", "rolled-back" };
 
 int outcome_find(const char *name)
 {

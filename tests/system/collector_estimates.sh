@@ -37,6 +37,7 @@ echo 'not json' >"$dir/weight.json"
 sleep 0.5
 check "a bad weight file leaves the old model" wait_for 2 shows "$watts 20"
 check_has "and is told" "$(cat "$dir/weight.log")" "is not used"
+check "without an estimator there are no metrics of one" lacks wattloop_estimator_
 stop "$pid"
 check "estimated power is stored as such, with its model" test "$(sqlite3 -readonly "$dir/samples.db" "
         SELECT count(*) > 0 FROM power JOIN sensor USING (sensor_id) WHERE provenance = 'estimated' AND
@@ -51,15 +52,29 @@ start "$dir/socket.log" "$collector" run "${base[@]}" --store-path "" --estimate
 pid=$STARTED_PID
 check "without an estimator the collector runs" wait_for 10 shows 'wattloop_collector_power_errors_total'
 check "and shows no watts" lacks 'wattloop_node_watts{'
+check "nor figures of the estimator, but that it is down" shows 'wattloop_estimator_up 0'
 package_weights 2 30 | install_weights "$est/store" rapl-sysfs/AbsPower >/dev/null
 start_estimator "$est"
 estimator=$STARTED_PID
 check "the estimator's answer is exported" wait_for 10 shows "$watts 30"
 check "with the model's name and provenance" wait_for 5 shows 'model="SGDRegressorTrainer_2",provenance="simulated"} 1'
+check "its own figures are exported beside" wait_for 20 shows 'wattloop_estimator_up 1'
+check_has "with the models it has loaded" "$(curl -s "$metrics")" \
+        "wattloop_estimator_model_info{energy_source=\"rapl-sysfs\",form=\"weight\",id=\"$(basename "$(readlink "$est/store/rapl-sysfs/AbsPower/weight/current")")\""
+answered() {
+        curl -s "$metrics" | awk '/^wattloop_estimator_requests_total/ { n = $2 } /^wattloop_estimator_rows_total/ { rows = $2 }
+                /^wattloop_estimator_answer_seconds_count/ { c = $2 } END { exit !(n > 0 && rows > 0 && c == n) }'
+}
+check "what it answered, and how fast" wait_for 20 answered
+kill -STOP "$estimator"
+check "one that hangs does not keep a scrape from its answer" wait_for 20 shows 'wattloop_estimator_up 0'
+kill -CONT "$estimator"
+check "and is heard again" wait_for 20 shows 'wattloop_estimator_up 1'
 { stop "$estimator" KILL; } 2>/dev/null
 check "a dead estimator is a gap, not a zero" wait_for 10 lacks 'wattloop_node_watts{'
 rm -f "$est/sock"
 start_estimator "$est"
+estimator=$STARTED_PID
 check "and its return is noticed" wait_for 10 shows "$watts 30"
 package_weights 3 41 | install_weights "$est/store" rapl-sysfs/AbsPower >/dev/null
 ask "$est/sock" '{"command":"reload"}' >/dev/null
@@ -67,5 +82,12 @@ check "a swap of the model is followed" wait_for 10 shows "$watts 41"
 sleep 0.5
 check "and the idle part is the new model's: all of it" sh -c \
         "curl -s $metrics | grep -qE '^kepler_node_package_joules_total.*mode=\"dynamic\".* 0\$'"
+stop "$estimator"
+rm -f "$est/sock"
+echo garbage >"$dir/mode"
+start "$dir/fake.log" python3 "$(dirname "$0")/fake_estimator.py" "$est/sock" "$est/store" "$dir/mode"
+check "one that talks nonsense is down" wait_for 20 shows 'wattloop_estimator_up 0'
+check "and shows nothing of itself" lacks wattloop_estimator_requests_total
+check_has "the log says why" "$(cat "$dir/socket.log")" 'no metrics of the estimator'
 stop "$pid"
 check_exit 0 "a stop is clean" test $? -eq 0
