@@ -149,6 +149,10 @@ $(B)/tests/system/%: $(B)/tests/system/%.o $(LIB)
 	$(call say,LD,$@)
 	$(Q)$(CC) $(ALL_LDFLAGS) $< $(LIB) $(call pc_libs,common) -o $@
 
+$(B)/tests/system/metric_families: $(B)/tests/system/metric_families.o $(B)/lib/collector.a $(LIB)
+	$(call say,LD,$@)
+	$(Q)$(CC) $(ALL_LDFLAGS) $^ $(call pc_libs,collector) -o $@
+
 # The updater's own objects, with every call that changes the disk wrapped.
 $(B)/tests/system/updater_faults: $(B)/tests/system/updater_faults.o $(B)/updater/main.o $(B)/lib/updater.a $(LIB)
 	$(call say,LD,$@)
@@ -216,6 +220,11 @@ ROUNDS ?= 1000
 soak-updater: have-build $(BINARIES) $(TOOLS)
 	@B=$(B) ROUNDS=$(ROUNDS) SEED=$(SEED) tests/system/updater_kill.sh
 .PHONY: soak-updater have-refresh
+
+## docs-metrics: docs/metrics.md, the table of all metrics, from what the programs export
+docs-metrics: have-build $(BINARIES) $(B)/tests/system/metric_families
+	@B=$(B) tests/system/monitoring.sh write docs/metrics.md
+.PHONY: docs-metrics
 
 ## demo: the whole loop on this machine's real activity and simulated power
 demo: have-build $(BINARIES) $(DEMO_PROGRAMS)

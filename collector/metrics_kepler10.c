@@ -218,7 +218,7 @@ static void process_sample(struct buf *out, const char *name, const struct entit
                                              { "exe", entity->name },
                                              { "node_name", node },
                                              { "pid", metrics_pid(entity, pid) },
-                                             { "state", STATE },
+                                             { "state", zone ? STATE : NULL },
                                              { "type", type },
                                              { "vm_id", entity->vm },
                                              { "zone", zone },
@@ -253,6 +253,21 @@ static void write_entities(struct buf *out, const struct window *w, const struct
                                       power ? watts(entity->energy_uj[c], w)
                                             : JOULES(entity->energy_total_uj[c]));
         }
+}
+
+/* Kepler counts from the start of the process, this from when it was first seen. */
+static void write_process_time(struct buf *out, const struct window *w, const struct machine *machine)
+{
+        static const char name[] = "kepler_process_cpu_seconds_total";
+        const struct entity *entity;
+        size_t first = 0;
+
+        if (!w->measured[FEATURE_CPU_TIME] || !metrics_next(w, ENTITY_PROCESS, &first))
+                return;
+        prom_family(out, name, "counter", "Total user and system time of cpu at process level in seconds");
+        for (size_t i = 0; (entity = metrics_next(w, ENTITY_PROCESS, &i));)
+                process_sample(out, name, entity, NULL, machine->node_name,
+                               (double)entity->total[FEATURE_CPU_TIME] / 1e9);
 }
 
 static void write_pods(struct buf *out, const struct window *w, const struct machine *machine, bool power)
@@ -314,6 +329,7 @@ void metrics_kepler10(const struct window *w, const struct machine *machine,
                             node_families[i].help, node_families[i].value);
         write_usage_ratio(out, w, machine);
         write_platform(out, w, machine);
+        write_process_time(out, w, machine);
         for (int power = 0; power <= 1; power++) {
                 for (int kind = ENTITY_CONTAINER; kind < ENTITY_KINDS; kind++)
                         write_entities(out, w, machine, (enum entity_kind)kind, power);
