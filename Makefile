@@ -226,9 +226,14 @@ docs-metrics: have-build $(BINARIES) $(B)/tests/system/metric_families
 	@B=$(B) tests/system/monitoring.sh write docs/metrics.md
 .PHONY: docs-metrics
 
-## demo: the whole loop on this machine's real activity and simulated power
-demo: have-build $(BINARIES) $(DEMO_PROGRAMS)
-	@B=$(B) deploy/demo/demo.sh
+## demo: the whole loop on this machine's real activity and simulated power; the same as demo-full
+## demo-full: training node, model server, updater, estimator and estimating node: all five programs
+## demo-minimum: one program: the collector evaluates a weight file (WEIGHT=FILE for another one)
+## demo-minimum-server: the same, with weights kept up to date from a model server by the updater
+## demo-sidecar: the collector asks the estimator, which serves an archive on disk, over a unix socket
+DEMOS := demo demo-full demo-minimum demo-minimum-server demo-sidecar
+$(DEMOS): have-build $(BINARIES) $(DEMO_PROGRAMS)
+	@B=$(B) DEMO_NAME=$@ deploy/demo/$(patsubst demo-%,%,$(@:demo=demo-full)).sh
 
 ## bench, bench-NAME: benchmarks; tables, and build/bench/NAME.json
 bench: $(BENCH:%=bench-%)
@@ -312,7 +317,7 @@ clean:
 help:
 	@sed -n 's/^## //p' Makefile | sort
 
-.PHONY: all check check-unit check-valgrind check-qemu soak-collector demo bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE soak-cputime
+.PHONY: all check check-unit check-valgrind check-qemu soak-collector $(DEMOS) bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE soak-cputime
 FORCE:
 DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
 $(DEPS): ;

@@ -60,6 +60,7 @@
 struct options {
         const char *root, *cgroup, *truth, *vmstat;
         unsigned step_ms, meter_ms, cpus;
+        unsigned rows, load_percent; /* of a recording */
         uint64_t seed;
         bool shuffle;
 };
@@ -401,6 +402,84 @@ static void step(struct state *s)
                 die("cannot write '%s': %s", s->o->truth, strerror(errno));
 }
 
+/* ---- a recording: what a training node would have uploaded, with invented activity and the power of the
+ * same curve ---- */
+
+#define RECORDING_STEP_MS 3000
+#define PAGES_PER_MB      (1e6 / 4096)
+#define IRQ_MAX           3000.0
+
+enum { CPU, CACHE, NET_TX, NET_RX, BLOCK, PACKAGE, DRAM, SECONDS, NODE, INFO, SERIES };
+
+#define CONTAINER                                                                                            \
+        ",\"container_id\":\"system_processes\",\"container_name\":\"system_processes\",\"container_"        \
+        "namespace\":\"system\",\"pod_name\":\"system_processes\",\"source\":\"bpf\""
+#define SENSOR ",\"mode\":\"dynamic\",\"package\":\"0\",\"source\":\"simulated\""
+static const char *const series[SERIES][2] = {
+        [CPU] = { "kepler_container_bpf_cpu_time_ms_total", CONTAINER },
+        [CACHE] = { "kepler_container_bpf_page_cache_hit_total", CONTAINER },
+        [NET_TX] = { "kepler_container_bpf_net_tx_irq_total", CONTAINER },
+        [NET_RX] = { "kepler_container_bpf_net_rx_irq_total", CONTAINER },
+        [BLOCK] = { "kepler_container_bpf_block_irq_total", CONTAINER },
+        [PACKAGE] = { "kepler_node_package_joules_total", SENSOR },
+        [DRAM] = { "kepler_node_dram_joules_total", SENSOR },
+        [SECONDS] = { "wattloop_node_measured_seconds_total", "" },
+        [NODE] = { "wattloop_node",
+                   ",\"batch_version\":\"1\",\"boot_id\":\"demo\",\"definition\":\"exact\",\"feature_"
+                   "source\":\"bpf\","
+                   "\"processor\":\"demo\",\"chips\":\"1\",\"memory\":\"8\",\"frequency\":\"2000\"" },
+        [INFO] = { "kepler_node_info", ",\"cpu_architecture\":\"demo\",\"source\":\"os\"" },
+};
+
+static void record_interval(const struct options *o, uint64_t *random, double totals[SERIES])
+{
+        double load = uniform(random) * o->load_percent / 100, mbps = uniform(random) * SHUFFLE_MAX_MBPS;
+        double noise[2] = { 1 + NOISE * normal(random), 1 + NOISE * normal(random) }, watts[2];
+        const double seconds = RECORDING_STEP_MS / 1e3;
+
+        model_power(load, mbps, noise, watts);
+        totals[CPU] += load * o->cpus * 1e3 * seconds;
+        totals[CACHE] += mbps * PAGES_PER_MB / 1e6 * seconds;
+        for (int i = NET_TX; i <= BLOCK; i++)
+                totals[i] += floor(uniform(random) * IRQ_MAX) * seconds;
+        totals[PACKAGE] += watts[0] * seconds;
+        totals[DRAM] += watts[1] * seconds;
+        totals[SECONDS] += seconds;
+}
+
+/* A batch as the trainer-client sends it: a JSON line per series. The last interval ended just now. */
+static void record(const struct options *o)
+{
+        uint64_t random = o->seed * UINT64_C(0x9E3779B97F4A7C15), end_ms = now_ns(CLOCK_REALTIME) / 1000000;
+        double(*totals)[SERIES] = calloc(o->rows + 1, sizeof(*totals));
+
+        if (!totals)
+                die("out of memory");
+        for (unsigned i = 0; i <= o->rows; i++) {
+                if (i) {
+                        memcpy(totals[i], totals[i - 1], sizeof(*totals));
+                        record_interval(o, &random, totals[i]);
+                }
+                totals[i][NODE] = totals[i][INFO] = 1;
+        }
+        for (int s = 0; s < SERIES; s++) {
+                printf("{\"metric\":{\"__name__\":\"%s\",\"job\":\"wattloop\",\"instance\":\"recorded\","
+                       "\"node_id\":\"%032" PRIx64 "\",\"epoch\":\"e\"%s",
+                       series[s][0], o->seed, series[s][1]);
+                if (s == NODE)
+                        printf(",\"cores\":\"%u\"", o->cpus);
+                printf("},\"values\":[");
+                for (unsigned i = 0; i <= o->rows; i++)
+                        printf("%s%.6f", i ? "," : "", totals[i][s]);
+                printf("],\"timestamps\":[");
+                for (unsigned i = 0; i <= o->rows; i++)
+                        printf("%s%" PRIu64, i ? "," : "",
+                               end_ms - (uint64_t)(o->rows - i) * RECORDING_STEP_MS);
+                printf("]}\n");
+        }
+        free(totals);
+}
+
 static unsigned number(const char *name, const char *text, unsigned min, unsigned max)
 {
         char *end;
@@ -417,11 +496,15 @@ static unsigned number(const char *name, const char *text, unsigned min, unsigne
 static const char usage[] =
         "usage: wattloop-demo-simulator --root DIR --cgroup DIR --truth FILE [--step-ms N] [--meter-ms N]\n"
         "                               [--seed N] [--shuffle]\n"
+        "       wattloop-demo-simulator --recording ROWS [--load PERCENT] [--seed N]\n"
         "Keeps simulated power sensors below --root, driven by the CPU time of --cgroup and by pages "
         "dirtied.\n"
         "Appends 'wall_ns package_uj dram_uj platform_uj' to --truth at each step. --shuffle: power that "
         "has\n"
-        "nothing to do with activity. Ends on SIGTERM, SIGINT or when its parent ends.\n";
+        "nothing to do with activity. Ends on SIGTERM, SIGINT or when its parent ends.\n"
+        "--recording prints a batch for a model server: so many intervals of invented activity, up to "
+        "--load, "
+        "and their power.\n";
 
 static void parse(int argc, char **argv, struct options *o)
 {
@@ -433,6 +516,8 @@ static void parse(int argc, char **argv, struct options *o)
                 { "meter-ms", required_argument, NULL, 'm' },
                 { "seed", required_argument, NULL, 'd' },
                 { "shuffle", no_argument, NULL, 'x' },
+                { "recording", required_argument, NULL, 'n' },
+                { "load", required_argument, NULL, 'l' },
                 { "help", no_argument, NULL, 'h' },
                 { NULL, 0, NULL, 0 },
         };
@@ -457,6 +542,12 @@ static void parse(int argc, char **argv, struct options *o)
                 case 'd':
                         o->seed = number("seed", optarg, 1, 1000000);
                         break;
+                case 'n':
+                        o->rows = number("recording", optarg, 1, 100000);
+                        break;
+                case 'l':
+                        o->load_percent = number("load", optarg, 1, 100);
+                        break;
                 case 'x':
                         o->shuffle = true;
                         break;
@@ -467,6 +558,8 @@ static void parse(int argc, char **argv, struct options *o)
                         exit(2);
                 }
         }
+        if (o->rows && optind == argc)
+                return;
         if (!o->root || !o->cgroup || !o->truth || optind != argc || o->meter_ms < o->step_ms ||
             o->meter_ms / o->step_ms > METER_STEPS_MAX) {
                 fputs(usage, stderr);
@@ -504,12 +597,18 @@ static int make_signals(void)
 int main(int argc, char **argv)
 {
         static struct state s;
-        struct options o = { .vmstat = "/proc/vmstat", .step_ms = 25, .meter_ms = 500, .seed = 42 };
+        struct options o = {
+                .vmstat = "/proc/vmstat", .step_ms = 25, .meter_ms = 500, .seed = 42, .load_percent = 100
+        };
         struct pollfd fds[2];
         uint64_t expired;
 
         parse(argc, argv, &o);
         o.cpus = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+        if (o.rows) {
+                record(&o);
+                return 0;
+        }
         make_tree(&o);
         s = (struct state){ .o = &o,
                             .activity = { .cgroup = o.cgroup, .vmstat = o.vmstat },

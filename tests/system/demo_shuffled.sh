@@ -5,7 +5,7 @@ set -u
 . "$(dirname "$0")/lib.sh"
 dir=$(tmpdir)
 
-B=$B DEMO_DIR=$dir/demo DEMO_QUICK=1 DEMO_SHUFFLE=1 deploy/demo/demo.sh >"$dir/demo.out" 2>&1
+B=$B DEMO_DIR=$dir/demo DEMO_QUICK=1 DEMO_SHUFFLE=1 deploy/demo/full.sh >"$dir/demo.out" 2>&1
 status=$?
 last=$(tail -n 1 "$dir/demo.out")
 echo "# $last"
