@@ -130,7 +130,6 @@ recording() {
         load train $TRAIN_S
         NEXT_PUSH=5
         watch "$COLLECTOR_PORT" $((TRAIN_S - 1)) push_now
-        claim_sums "$COLLECTOR_PORT" simulated
         stop collector
         stop workload
 }
@@ -182,7 +181,7 @@ estimating() {
         compare "$ESTIMATE_PORT" $FRESH_S
         load fresh $((FRESH_S + 2)) --seed 7
         watch "$ESTIMATE_PORT" $((FRESH_S + 1)) phase
-        claim_sums "$ESTIMATE_PORT" estimated
+        claim_sums "$ESTIMATE_PORT"
         wait "$COMPARE"
         VERDICT=$(sed -n '$p' "$DIR/log/compare.log")
 }

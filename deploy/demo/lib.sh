@@ -425,11 +425,13 @@ update() {
 # Claims of several demos
 #
 
-claim_sums() { # claim_sums PORT PEDIGREE: within one interval nothing is lost and nothing invented
+# Within one interval nothing is lost and nothing invented. Of estimates only: a sensor's own window is not quite the
+# interval, so there the sums agree in joules, not in each interval's watts.
+claim_sums() { # claim_sums PORT
         local node containers processes n
 
         read -r node containers processes n <<<"$(sums "$1")"
-        claim "what $n containers use ($containers W of the package) is the node's $node W above idle; the processes: $processes W ($2)" \
+        claim "what $n containers use ($containers W of the package) is the node's $node W above idle; the processes: $processes W (estimated)" \
                 near "$containers" "$node" "$(awk "BEGIN { print 0.002 + 0.001 * ${n:-0} }")"
 }
 

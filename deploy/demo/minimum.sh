@@ -55,7 +55,7 @@ watch "$PORT" "$SECONDS_OF_LOAD" peak
 
 stage "check"
 claim_load
-claim_sums "$PORT" estimated
+claim_sums "$PORT"
 read -r WATTS FORMULA <<<"$(by_formula "$BEFORE" "$(totals)")"
 [ -n "${WEIGHT:-}" ] ||
         claim "the mean, $WATTS W, is the weight file's formula over CPU time, $FORMULA W (estimated)" near "$WATTS" "$FORMULA" 0.2

@@ -48,6 +48,6 @@ watch "$PORT" $((SECONDS_OF_LOAD + 1)) peak
 
 stage "check"
 claim_load
-claim_sums "$PORT" estimated
+claim_sums "$PORT"
 claim_truth
 pass "features=$FEATURES model=$MODEL mae=$MAE load=$PEAK claims=$CLAIMS seconds=$(elapsed "$BEGIN")"
