@@ -294,12 +294,20 @@ $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.
 lint: have-ci $(GEN)
 	@B=$(B) tests/lint
 
-## install: programs, manual pages and example configuration (DESTDIR, PREFIX, SYSCONFDIR); keeps existing configuration
+## install: programs, manual pages, example configuration, systemd units (DESTDIR, PREFIX, SYSCONFDIR); keeps existing configuration
 install: all
+	@$(MAKE) --no-print-directory install-files
+UNITS := $(wildcard deploy/systemd/wattloop-*)
+install-files:
 	install -d $(DESTDIR)$(PREFIX)/sbin $(DESTDIR)$(PREFIX)/share/man/man8 $(DESTDIR)$(SYSCONFDIR)/wattloop
 	install -m 755 $(BINARIES) $(DESTDIR)$(PREFIX)/sbin/
 	install -m 644 $(foreach p,$(PROGRAMS) $(HELPERS),$p/wattloop-$(subst /,-,$p).8) $(DESTDIR)$(PREFIX)/share/man/man8/
 	for f in config/*.yaml; do t=$(DESTDIR)$(SYSCONFDIR)/wattloop/$${f##*/}; [ -e $$t ] || install -m 644 $$f $$t; done
+	install -d $(foreach d,systemd/system sysusers.d tmpfiles.d,$(DESTDIR)$(PREFIX)/lib/$d)
+	for f in $(UNITS); do sed 's|=/usr/sbin/wattloop-|=$(PREFIX)/sbin/wattloop-|' $$f >$(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} || exit; done
+	install -m 644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/wattloop.conf
+	install -m 644 deploy/systemd/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/wattloop.conf
+.PHONY: install-files
 
 ## deps: install the Debian packages (needs root and apt-get; else prints the command)
 deps:

@@ -45,6 +45,16 @@ uint64_t signer_next_version(uint64_t last, int64_t now_s)
 
 /* ---- keys ---- */
 
+/* A credential of systemd's: only this service reaches the directory, and an access list shows as group bits.
+ */
+static bool is_credential(const char *path)
+{
+        const char *dir = getenv("CREDENTIALS_DIRECTORY");
+        size_t n = dir ? strlen(dir) : 0;
+
+        return n && strncmp(path, dir, n) == 0 && path[n] == '/' && !strstr(path, "/../");
+}
+
 int signer_read_key(const char *path, struct minisign_secret *ret, struct err *e)
 {
         CLEANUP(buf_done) struct buf text = { 0 };
@@ -53,7 +63,7 @@ int signer_read_key(const char *path, struct minisign_secret *ret, struct err *e
 
         if (stat(path, &st) < 0)
                 return err_sys(e, "secret key '%s'", path);
-        if (st.st_mode & MODE_OF_OTHERS)
+        if (st.st_mode & (is_credential(path) ? MODE_OF_OTHERS & ~(unsigned int)S_IRGRP : MODE_OF_OTHERS))
                 return err_set(
                         e, -EPERM,
                         "secret key '%s' has mode %04o, so others than its owner may read it; chmod 600",

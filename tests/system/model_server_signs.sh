@@ -117,6 +117,8 @@ chmod 640 "$dir/online"
 out=$(timeout 20 "$BIN/wattloop-model-server" serve --listen "127.0.0.1:$port" --database-path "$dir/server.db" --models-path "$dir/pipelines" \
         --signing-key-file "$dir/online" 2>&1)
 check_has "a secret key that others can read is refused" "$out" "chmod 600"
+check "unless it is a credential of the service manager's" env CREDENTIALS_DIRECTORY="$dir" "$BIN/wattloop-model-server" publish \
+        --signing-key-file "$dir/online" --sign --out "$dir/usb" "$dir/SGDRegressorTrainer_0.zip"
 chmod 600 "$dir/online"
 minisign -G -f -W -p "$dir/theirs.pub" -s "$dir/theirs" >/dev/null 2>&1
 # as minisign writes it with a password, which takes it ten seconds: another word for how the key is locked
