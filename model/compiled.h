@@ -24,7 +24,8 @@ struct model_component {
         double scale;             /* x = value / scale, 0 when scale is 0 */
         struct model_term *terms; /* linear: owned; without those of weight 0 */
         size_t n_terms;
-        struct plan *plan; /* trained models: owned; NULL for weights */
+        struct plan *
+                plan; /* trained models: owned; NULL for weights. Only the words where the model shares one */
 };
 
 #define MODEL_CLASSES_MAX 256 /* names that pickles may contain */
@@ -46,7 +47,8 @@ struct model {
         double spread;            /* between a component's least and largest watts; infinite */
         struct model_component components[MODEL_COMPONENTS_MAX]; /* in the vocabulary's order */
         size_t n_components;
-        const char *class;                       /* static: "weight", "scikit", ... */
+        struct plan *shared; /* owned; computes all components at once, in their order; NULL: each its own */
+        const char *class;   /* static: "weight", "scikit", ... */
         bool pickled_classes[MODEL_CLASSES_MAX]; /* which of pickle_classes[] its pickles name */
 };
 
@@ -71,6 +73,9 @@ int model_add_component(struct model *model, const char *name, struct model_comp
  * metadata's features contain those of the model. */
 int model_parse_entry(const struct model_archive *archive, const char *name, json_t **ret, struct err *e);
 int model_check_features(const struct model *model, const json_t *metadata, struct err *e);
+/* upstream.c: the component map that metadata names; and a component's own error from metadata. */
+int model_read_map(const struct model_archive *archive, const json_t *metadata, json_t **ret, struct err *e);
+void model_read_component_mae(struct plan *plan, const json_t *metadata, const char *component);
 
 /* upstream.c: archives of Kepler's trainers. */
 int model_load_scikit(const struct model_archive *archive, const json_t *metadata,
@@ -81,6 +86,9 @@ int model_load_curvefit(const struct model_archive *archive, const json_t *metad
                         const struct model_load_options *options, struct model **ret, struct err *e);
 int model_load_blend(const struct model_archive *archive, const json_t *metadata,
                      const struct model_load_options *options, struct model **ret, struct err *e);
+/* network_model.c */
+int model_load_network(const struct model_archive *archive, const json_t *metadata,
+                       const struct model_load_options *options, struct model **ret, struct err *e);
 
 /* Bring the components into the vocabulary's order. */
 void model_sort_components(struct model *model);

@@ -131,7 +131,7 @@ static const struct model_class {
 } classes[] = {
         { "weight", load_weight_class },        { "scikit", model_load_scikit },
         { "xgboost", model_load_xgboost },      { "curvefit", model_load_curvefit },
-        { "wattloop-blend", model_load_blend },
+        { "wattloop-blend", model_load_blend }, { "network", model_load_network },
 };
 
 int model_load_archive(const struct model_archive *a, struct model **ret, struct err *e)

@@ -47,6 +47,7 @@ void model_free(struct model *m)
                 free(m->features[i]);
         for (size_t i = 0; i < m->n_components; i++)
                 component_done(&m->components[i]);
+        plan_free(m->shared);
         free(m->name);
         free(m);
 }
@@ -368,6 +369,10 @@ int model_bind(const struct model *m, const char *const *columns, size_t n, size
 static void eval_rows(const struct model *m, const size_t *index, const double *rows, size_t stride, size_t n,
                       double *out)
 {
+        if (m->shared) {
+                plan_run(m->shared, index, rows, stride, n, out, m->n_components);
+                return;
+        }
         for (size_t i = 0; i < m->n_components; i++)
                 m->components[i].eval(&m->components[i], index, rows, stride, n, out + i, m->n_components);
 }

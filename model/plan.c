@@ -75,11 +75,10 @@ int plan_add_float32(struct plan *plan, struct err *e)
         return r;
 }
 
-void plan_eval(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
-               size_t n, double *out, size_t out_stride)
+void plan_run(const struct plan *plan, const size_t *index, const double *rows, size_t stride, size_t n,
+              double *out, size_t out_stride)
 {
         _Alignas(64) double blocks[2][PLAN_ROWS * PLAN_COLUMNS_MAX];
-        const struct plan *plan = c->plan;
 
         while (n > 0) {
                 size_t some = n < PLAN_ROWS ? n : PLAN_ROWS, side = 0;
@@ -90,7 +89,13 @@ void plan_eval(const struct model_component *c, const size_t *index, const doubl
                 for (size_t s = 0; s < plan->n_stages; s++, side = !side)
                         plan->stages[s].run(&plan->stages[s], blocks[side], blocks[!side], some);
                 for (size_t r = 0; r < some; r++, out += out_stride)
-                        *out = blocks[side][r];
+                        memcpy(out, blocks[side] + r * plan->columns, plan->columns * sizeof(*out));
                 n -= some;
         }
+}
+
+void plan_eval(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
+               size_t n, double *out, size_t out_stride)
+{
+        plan_run(c->plan, index, rows, stride, n, out, out_stride);
 }

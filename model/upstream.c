@@ -191,7 +191,7 @@ static int compile(struct loading *l, const struct part *part, const json_t *ent
         return bind_features(l, part, plan, e);
 }
 
-static void read_component_mae(struct plan *plan, const json_t *metadata, const char *component)
+void model_read_component_mae(struct plan *plan, const json_t *metadata, const char *component)
 {
         char key[64];
         double mae;
@@ -224,7 +224,7 @@ static int load_part(struct loading *l, const char *name, const json_t *entry, c
                 r = model_add_component(l->model, name, &component, e);
         if (r < 0)
                 return r;
-        read_component_mae(plan, metadata, name);
+        model_read_component_mae(plan, metadata, name);
         component->eval = plan_eval;
         component->plan = TAKE(plan);
         return 0;
@@ -232,7 +232,7 @@ static int load_part(struct loading *l, const char *name, const json_t *entry, c
 
 /* ---- archives ---- */
 
-static int read_map(const struct model_archive *a, const json_t *metadata, json_t **ret, struct err *e)
+int model_read_map(const struct model_archive *a, const json_t *metadata, json_t **ret, struct err *e)
 {
         const char *name = NULL;
         int r = json_get_string(metadata, "model_file", &name, e);
@@ -267,7 +267,7 @@ static int load(const struct model_archive *a, const json_t *metadata,
         r = model_read_head(m, metadata, e);
         if (r < 0)
                 return err_prefix(e, r, "metadata.json");
-        r = read_map(a, metadata, &map, e);
+        r = model_read_map(a, metadata, &map, e);
         if (r < 0)
                 return r;
         json_object_foreach (map, name, entry) {
@@ -309,7 +309,7 @@ static bool lacks_pickles(const struct model_archive *a, const json_t *metadata)
         const char *name;
         json_t *entry;
 
-        if (read_map(a, metadata, &map, NULL) < 0)
+        if (model_read_map(a, metadata, &map, NULL) < 0)
                 return false;
         json_object_foreach (map, name, entry) {
                 const char *file = json_string_value(json_object_get(entry, "model_file"));

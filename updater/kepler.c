@@ -30,7 +30,7 @@ extern char **environ;
 
 static int check_class(const char *dir, struct err *e)
 {
-        static const char *const ours[] = { "weight", "wattloop-blend" };
+        static const char *const ours[] = { "weight", "wattloop-blend", "network" };
         CLEANUP(json_decrefp) json_t *metadata = NULL;
         char path[PATH_MAX];
         const char *class;
