@@ -214,7 +214,7 @@ soak-model-server: have-build $(BINARIES)
 	@SOAK_ROUNDS=$(SOAK_ROUNDS) SOAK_SEED=$(SOAK_SEED) B=$(B) tests/system/model_server_kill.sh
 .PHONY: soak-model-server
 PACKAGES_CI += openssl # tests/system/model_server_pipelines.sh: a certificate
-PACKAGES_CI += python3-yaml # tests/system/monitoring.sh, kubernetes.sh
+PACKAGES_CI += python3-yaml python3-kubernetes $(if $(shell command -v kubectl),,kubernetes-client) # tests/system/monitoring.sh, kubernetes.sh
 
 ROUNDS ?= 1000
 ## soak-updater: the updater killed before each of its steps and at ROUNDS (1000) random moments from SEED (1); make check does a twentieth

@@ -18,4 +18,7 @@ for overlay in "$overlays"/*/; do
         check "$name is rendered" sh -c "HOME=$dir KUBECONFIG=/dev/null kubectl kustomize '$overlay' >'$dir/$name.yaml'"
         rendered+=("$name=$dir/$name.yaml")
 done
+for name in wattloop-node wattloop-server wattloop-trust wattloop-weight; do
+        check "the operations guide says how to make $name" grep -qE "create (secret generic|configmap) $name " "$here/../../docs/operations.md"
+done
 python3 "$here/kubernetes_manifests.py" "$BIN" "$dir" "${rendered[@]}" 2>"$dir/err" || not_ok "kubernetes_manifests.py ends well" "$(tail -3 "$dir/err")"
