@@ -371,10 +371,10 @@ sensor() {
         get "$1" /api/v1/top | jq -r --arg member "$2" '[.node[] | select(.component == "package")][0][$member] // empty'
 }
 
-# What the load of this demo uses, in watts of the package; 0: it is not there.
-load_watts() { # load_watts PORT
-        get "$1" /api/v1/top | jq --arg pid "$(cat "$DIR/pid/workload" 2>/dev/null)-" \
-                '[.entities[] | select(.kind == "process" and ($pid | length) > 1 and (.key | startswith($pid))).package] | add // 0'
+# Joules of the package that the load of this demo has used so far; 0: it is not there.
+load_joules() { # load_joules PORT
+        get "$1" /metrics | awk -v pid="pid=\"$(cat "$DIR/pid/workload" 2>/dev/null)\"" '
+                /^kepler_process_package_joules_total/ && index($0, pid) { j += $NF } END { printf "%.2f\n", j }'
 }
 
 # Within the last interval: the node's dynamic watts (package), the sum over containers, the sum over processes, the
@@ -435,15 +435,23 @@ claim_sums() { # claim_sums PORT
                 near "$containers" "$node" "$(awk "BEGIN { print 0.002 + 0.001 * ${n:-0} }")"
 }
 
-# Remembers the most that the load has used; to be called while it runs.
-PEAK=0
-peak() {
-        PEAK=$(printf '%s\n%.2f\n' "$PEAK" "$(load_watts "$LOAD_PORT")" | sort -g | tail -n 1)
+# begin_load PORT SECONDS: for longer than that, until claim_load. Meanwhile look keeps in $LOAD_JOULES what the collector has
+# seen of it.
+begin_load() {
+        LOAD_PORT=$1
+        load train $(($2 + 5))
+}
+look() {
+        local joules
+
+        joules=$(load_joules "$LOAD_PORT")
+        [ "$joules" = 0.00 ] || LOAD_JOULES=$joules # it has just ended
 }
 
 claim_load() {
-        claim "the load was seen: 0 W before it began, up to $PEAK W while it ran (estimated)" \
-                awk "BEGIN { exit !(${LOAD_BEFORE:-1} == 0 && $PEAK > 0.5) }"
+        look
+        stop workload
+        claim "the load, process $(cat "$DIR/pid/workload"), has used ${LOAD_JOULES:=0} J of the package (estimated)" awk "BEGIN { exit !($LOAD_JOULES > 0.1) }"
 }
 
 # compare PORT SECONDS: in the background, estimates there against the simulator's log.

@@ -48,10 +48,9 @@ claim "nothing is measured here: the node's package is '$(sensor "$PORT" provena
         test "$(sensor "$PORT" provenance)" = estimated
 
 stage "live: who uses how many watts (estimated), while the demo makes some load for $SECONDS_OF_LOAD s"
-LOAD_BEFORE=$(load_watts "$PORT") LOAD_PORT=$PORT
 BEFORE=$(totals)
-load train "$SECONDS_OF_LOAD"
-watch "$PORT" "$SECONDS_OF_LOAD" peak
+begin_load "$PORT" "$SECONDS_OF_LOAD"
+watch "$PORT" "$SECONDS_OF_LOAD" look
 
 stage "check"
 claim_load
@@ -60,4 +59,4 @@ read -r WATTS FORMULA <<<"$(by_formula "$BEFORE" "$(totals)")"
 [ -n "${WEIGHT:-}" ] ||
         claim "the mean, $WATTS W, is the weight file's formula over CPU time, $FORMULA W (estimated)" near "$WATTS" "$FORMULA" 0.2
 claim "there is no database and no socket, only the collector" test -z "$(find "$DIR" -name '*.db' -o -type s)"
-pass "features=$FEATURES watts=$WATTS load=$PEAK claims=$CLAIMS seconds=$(elapsed "$BEGIN")"
+pass "features=$FEATURES watts=$WATTS load_joules=$LOAD_JOULES claims=$CLAIMS seconds=$(elapsed "$BEGIN")"

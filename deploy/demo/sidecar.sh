@@ -41,13 +41,12 @@ claim "the collector's watts are '$(sensor "$PORT" provenance)' by this model, t
 
 stage "live: who uses how many watts (estimated), while the demo makes some load for $SECONDS_OF_LOAD s"
 simulator
-LOAD_BEFORE=$(load_watts "$PORT") LOAD_PORT=$PORT
 compare "$PORT" "$SECONDS_OF_LOAD"
-load train $((SECONDS_OF_LOAD + 1))
-watch "$PORT" $((SECONDS_OF_LOAD + 1)) peak
+begin_load "$PORT" "$SECONDS_OF_LOAD"
+watch "$PORT" $((SECONDS_OF_LOAD + 1)) look
 
 stage "check"
 claim_load
 claim_sums "$PORT"
 claim_truth
-pass "features=$FEATURES model=$MODEL mae=$MAE load=$PEAK claims=$CLAIMS seconds=$(elapsed "$BEGIN")"
+pass "features=$FEATURES model=$MODEL mae=$MAE load_joules=$LOAD_JOULES claims=$CLAIMS seconds=$(elapsed "$BEGIN")"
