@@ -472,7 +472,7 @@ static int audit_one(const struct options *o, enum kind kind)
         buf_init(&a.holes, OUT_MAX);
         r = destination_open(o, kind, &d, &e);
         if (r == 0)
-                r = store_open(o->store_path, &store, &e);
+                r = store_open(o->store_path, &o->names, &store, &e);
         if (r == 0) {
                 r = cursor_load(o->state_path, d->own.name, &a.cursor, &e);
                 r = r == -ENOENT ? 0 : r;

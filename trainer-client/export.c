@@ -271,7 +271,7 @@ static int export_all(struct export *x, const struct options *o, struct err *e)
         if (r == 0)
                 r = options_parse_time(o->to, INT64_MAX, &to_ms, e);
         if (r == 0)
-                r = store_open(o->store_path, &store, e);
+                r = store_open(o->store_path, &o->names, &store, e);
         if (r == 0)
                 r = store_find(store, from_ms, to_ms, &range.after_id, &range.last_id, e);
         if (r == 0 && x->csv)

@@ -24,6 +24,12 @@ static const char *const kinds[] = {
         [KIND_FILE] = "file",
         [KIND_N] = NULL,
 };
+static const char *const names_forms[] = {
+        [NAMES_FULL] = "full",
+        [NAMES_HASH] = "hash",
+        [NAMES_NONE] = "none",
+        [NAMES_FORM_N] = NULL,
+};
 static const char *const orders[] = { "oldest", "newest", NULL };
 
 /* What destinations have in common: how much goes into a batch, and when to try again. */
@@ -140,6 +146,11 @@ const struct option options_table[] = {
           "most intervals in one batch" },
         { "batch.bytes", OPTION_SIZE, FIELD(batch_bytes), "1MiB", 4096, 64 * MIB, NULL,
           "about so large may a batch be before compression; one interval is always sent whole" },
+        { "upload.names", OPTION_ENUM, FIELD(names.form), "full", 0, 0, names_forms,
+          "how names of pods, containers and namespaces leave this node: full, hash or none" },
+        { "upload.names_key_file", OPTION_STRING, FIELD(names.key_file), "", 0, 0, NULL,
+          "upload.names hash: file whose first line is the key; the same on all nodes, or equal names "
+          "differ" },
         { "retry.attempts", OPTION_INT, FIELD(retry_attempts), "5", 1, 1000, NULL,
           "attempts to deliver a batch before giving up" },
         { "retry.base", OPTION_DURATION, FIELD(retry_base_ms), "500ms", 1, 60000, NULL,

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "config/option.h"
+#include "trainer-client/names.h"
 
 /* In the order of destination_kinds[] (destination.h). */
 enum kind {
@@ -63,6 +64,7 @@ struct options {
                 long long max_bundles;
         } file;
         char *import_public_key_file;
+        struct names_options names; /* of what is uploaded and exported */
 };
 
 extern const struct option options_table[];

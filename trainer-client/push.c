@@ -130,7 +130,7 @@ static int send_pieces(struct push *p, const struct parcel *whole, size_t size, 
 
         parcel_init(&piece);
         if (!p->splitting)
-                r = store_open(p->options->store_path, &p->splitting, e);
+                r = store_open(p->options->store_path, &p->options->names, &p->splitting, e);
         while (r >= 0 && after < last) {
                 r = pipe_pack(p->splitting, p->d, &(struct pipe_range){ after, last, INT64_MAX, size },
                               &piece, e);
@@ -280,7 +280,7 @@ static int push_round(struct push *p, struct err *e)
         int64_t done = 0;
         int r;
 
-        r = store_open(p->options->store_path, &store, e);
+        r = store_open(p->options->store_path, &p->options->names, &store, e);
         if (r == 0)
                 r = load_cursor(p, store, e);
         if (r == 0)

@@ -143,7 +143,7 @@ int status_run(const void *options, int argc, char **argv)
 
         (void)argc;
         (void)argv;
-        r = store_open(o->store_path, &store, &e);
+        r = store_open(o->store_path, &o->names, &store, &e);
         for (int kind = 0; kind < KIND_N && r == 0; kind++)
                 if (options_enabled(o, (enum kind)kind)) {
                         s[n].name = options_destination(o, (enum kind)kind).name;

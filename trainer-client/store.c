@@ -79,6 +79,7 @@ struct store {
         sqlite3 *db;
         sqlite3_stmt *stmt[Q_N];
         struct seen seen;
+        struct names_policy names;
 };
 
 void store_close(struct store *s)
@@ -92,7 +93,7 @@ void store_close(struct store *s)
         free(s);
 }
 
-int store_open(const char *path, struct store **ret_store, struct err *e)
+int store_open(const char *path, const struct names_options *names, struct store **ret_store, struct err *e)
 {
         static const struct db_migrations migrations = { samples_migrations, ARRAY_SIZE(samples_migrations),
                                                          SAMPLES_APPLICATION_ID };
@@ -101,6 +102,9 @@ int store_open(const char *path, struct store **ret_store, struct err *e)
 
         if (!s)
                 return err_set(e, -ENOMEM, "out of memory");
+        r = names ? names_policy_load(names, &s->names, e) : 0;
+        if (r < 0)
+                return r;
         r = db_open(path, DB_READ_ONLY, &migrations, STORE_BUSY_MS, &s->db, &version, e);
         if (r < 0)
                 return r;
@@ -133,6 +137,14 @@ static int copy_text(sqlite3_stmt *stmt, int column, char **ret)
         const unsigned char *text = sqlite3_column_text(stmt, column);
 
         *ret = strdup(text ? (const char *)text : "");
+        return *ret ? 0 : -ENOMEM;
+}
+
+static int copy_name(const struct store *s, sqlite3_stmt *stmt, int column, char **ret)
+{
+        const unsigned char *text = sqlite3_column_text(stmt, column);
+
+        *ret = names_apply(&s->names, text ? (const char *)text : "");
         return *ret ? 0 : -ENOMEM;
 }
 
@@ -323,8 +335,9 @@ static int append_entity(struct reading *rd, int64_t id)
                 return r;
         if (r == 0)
                 return err_set(rd->e, -EBADMSG, "entity %lld has usage but no row", (long long)id);
-        if (copy_text(row, 0, &c->key) < 0 || copy_text(row, 1, &c->pod_name) < 0 ||
-            copy_text(row, 2, &c->container_name) < 0 || copy_text(row, 3, &c->container_namespace) < 0)
+        if (copy_text(row, 0, &c->key) < 0 || copy_name(rd->store, row, 1, &c->pod_name) < 0 ||
+            copy_name(rd->store, row, 2, &c->container_name) < 0 ||
+            copy_name(rd->store, row, 3, &c->container_namespace) < 0)
                 r = out_of_memory(rd);
         c->is_container = sqlite3_column_int(row, 4);
         (void)sqlite3_reset(row);

@@ -6,12 +6,14 @@
 #include <stdint.h>
 #include "common/err.h"
 #include "trainer-client/cursor.h"
+#include "trainer-client/names.h"
 #include "trainer-client/pack.h"
 
 struct store;
 
-/* -ENOENT: no database, or nothing recorded yet; others as db_open(). */
-int store_open(const char *path, struct store **ret_store, struct err *e);
+/* What it reads has its names in the form that `names` says; NULL: as recorded. -ENOENT: no database, or
+ * nothing recorded yet; others as db_open(). */
+int store_open(const char *path, const struct names_options *names, struct store **ret_store, struct err *e);
 void store_close(struct store *store);
 CLEANUP_DEFINE(struct store *, store_close);
 

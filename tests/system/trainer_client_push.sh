@@ -158,6 +158,36 @@ sqlite3 "$db" "PRAGMA user_version = 99"
 out=$(client push 2>&1)
 [ $? -eq 1 ] && check_has "a newer database is an error" "$out" "newer" || not_ok "a newer database is an error" "$out"
 
+# ---- what people named ----
+fresh 1
+sqlite3 "$db" "UPDATE entity SET pod_name = 'web-0', container_name = 'shop', container_namespace = 'prod' WHERE kind = 'container'"
+echo "a key that all nodes share" >"$dir/names.key"
+names() { # FORM OPTION...: what the server is sent of a pod's name
+        local form=$1
+
+        shift
+        rm -rf "$dir/state" "$dir/log.samples"
+        client push --upload-names "$form" "$@" >/dev/null
+        grep -c "web-0\|shop\|prod" "$dir/log.samples"
+}
+n=$(names full)
+[ "$n" -gt 0 ] && ok "names leave the node as they are by default" || not_ok "names leave the node as they are by default" "$n"
+n=$(names none)
+[ "$n" = 0 ] && ok "with upload.names none no name leaves it" || not_ok "with upload.names none no name leaves it" "$n"
+n=$(names hash --upload-names-key-file "$dir/names.key")
+keyed=$(grep -o '"pod_name": "[0-9a-f]\+"' "$dir/log.samples" | sort -u)
+[ "$n" = 0 ] && [[ $keyed =~ ^\"pod_name\":\ \"[0-9a-f]{32}\"$ ]] && ok "with hash it is a hash that leaves, the same for every sample" ||
+        not_ok "with hash it is a hash that leaves, the same for every sample" "$n $keyed"
+n=$(names hash)
+unkeyed=$(grep -o '"pod_name": "[0-9a-f]\+"' "$dir/log.samples" | sort -u)
+[ "$n" = 0 ] && [ "$unkeyed" != "$keyed" ] && ok "the hash depends on the key" || not_ok "the hash depends on the key" "$n $unkeyed"
+echo short >"$dir/names.key"
+out=$(client push --upload-names hash --upload-names-key-file "$dir/names.key" 2>&1)
+[ $? -eq 1 ] && check_has "a key that is too short is refused" "$out" "16 to 64 bytes" || not_ok "a key that is too short is refused" "$out"
+out=$(client push --upload-names hash --upload-names-key-file "$dir/none" 2>&1)
+[ $? -eq 1 ] && check_has "a key that is not there stops the push, and says so" "$out" "upload.names_key_file" ||
+        not_ok "a key that is not there stops the push, and says so" "$out"
+
 # ---- surroundings ----
 fresh 1
 mkdir -p "$dir/state"

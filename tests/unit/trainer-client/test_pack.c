@@ -60,7 +60,7 @@ static int pack_rows(const struct samples *s, int64_t after, size_t max, size_t 
         int n;
 
         buf_init(out, OUT_MAX);
-        if (store_open(s->path, &store, &e) < 0)
+        if (store_open(s->path, NULL, &store, &e) < 0)
                 fail_msg("%s", e.text);
         n = store_read(store, &(struct store_range){ after, INT64_MAX, max, max_rows }, &batch, &e);
         if (n < 0)

@@ -10,7 +10,7 @@ static struct store *open_store(const struct samples *s)
         struct store *store = NULL;
         struct err e = { "" };
 
-        if (store_open(s->path, &store, &e) < 0)
+        if (store_open(s->path, NULL, &store, &e) < 0)
                 fail_msg("%s", e.text);
         return store;
 }
@@ -30,7 +30,7 @@ static void a_missing_database_is_enoent(void **state)
         struct err e = { "" };
 
         (void)state;
-        assert_int_equal(store_open("/nonexistent/samples.db", &store, &e), -ENOENT);
+        assert_int_equal(store_open("/nonexistent/samples.db", NULL, &store, &e), -ENOENT);
         assert_non_null(strstr(e.text, "/nonexistent/samples.db"));
 }
 
@@ -44,7 +44,7 @@ static void a_damaged_database_is_named(void **state)
         memset(text, 'x', sizeof(text));
         (void)snprintf(path, sizeof(path), "%s/bad.db", s->dir);
         assert_int_equal(file_write_atomic(path, text, sizeof(text), 0644, NULL), 0);
-        assert_int_equal(store_open(path, &store, &e), -EBADMSG);
+        assert_int_equal(store_open(path, NULL, &store, &e), -EBADMSG);
         assert_non_null(strstr(e.text, "bad.db"));
 }
 
@@ -55,10 +55,10 @@ static void newer_and_foreign_databases_are_refused(void **state)
         struct err e = { "" };
 
         samples_exec(s, "PRAGMA user_version = 99");
-        assert_int_equal(store_open(s->path, &store, &e), -EPROTO);
+        assert_int_equal(store_open(s->path, NULL, &store, &e), -EPROTO);
         assert_non_null(strstr(e.text, "newer"));
         samples_exec(s, "PRAGMA user_version = 1; PRAGMA application_id = 7");
-        assert_int_equal(store_open(s->path, &store, &e), -EPROTO);
+        assert_int_equal(store_open(s->path, NULL, &store, &e), -EPROTO);
         assert_non_null(strstr(e.text, "another program"));
 }
 
