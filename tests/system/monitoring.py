@@ -73,7 +73,7 @@ class Prometheus:
         self.port = free_port()
         self.log = open(os.path.join(DIR, "prometheus.log"), "w", encoding="utf-8")
         self.process = subprocess.Popen(
-            ["prometheus", "--config.file=" + os.path.join(DIR, "prometheus.yaml"), "--storage.tsdb.path=" + os.path.join(DIR, "tsdb"),
+            ["setpriv", "--pdeathsig", "KILL", "prometheus", "--config.file=" + os.path.join(DIR, "prometheus.yaml"), "--storage.tsdb.path=" + os.path.join(DIR, "tsdb"),
              "--web.listen-address=127.0.0.1:%d" % self.port], stdout=self.log, stderr=self.log)
 
     def ask(self, path, **query):

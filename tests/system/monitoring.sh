@@ -82,6 +82,14 @@ if ! command -v promtool >/dev/null || ! python3 -c 'import yaml' 2>/dev/null; t
         skip "alerts and dashboards in a real Prometheus" "needs the packages prometheus and python3-yaml"
         exit 0
 fi
+fport=$(free_port)
+start "$dir/files.log" python3 -m http.server "$fport" --bind 127.0.0.1 --directory "$dir/scrape"
+wait_for 20 curl -sf "http://127.0.0.1:$fport/trainer-client.push.prom"
+start "$dir/queries" python3 "$here/monitoring.py" "$dir" "$root" "n1=wattloop-collector=127.0.0.1:$mport/metrics" \
+        "n2=wattloop-collector=127.0.0.1:$eport/metrics" "n3=wattloop-collector=127.0.0.1:$fport/collector.all.kepler-0.7.prom" \
+        "s=wattloop-model-server=127.0.0.1:$sport/metrics" "f=node=127.0.0.1:$fport/trainer-client.push.prom"
+queries=$STARTED_PID
+
 prom=$root/deploy/prometheus
 check "promtool takes the alert rules" promtool check rules "$prom/alerts.yaml"
 check "every alert fires where everything is wrong, and none where all is well" promtool test rules "$prom/alerts_test.yaml"
@@ -90,9 +98,7 @@ check_has "that is all of them, and six need no time" "$(grep -c '^          - {
 check "promtool takes the example configuration" promtool check config "$prom/prometheus.yaml"
 mkdir "$dir/boards" && python3 "$root/deploy/grafana/dashboards.py" "$dir/boards"
 check "the dashboards are what dashboards.py makes" diff -r -x '*.py' -x __pycache__ "$root/deploy/grafana" "$dir/boards"
-fport=$(free_port)
-start "$dir/files.log" python3 -m http.server "$fport" --bind 127.0.0.1 --directory "$dir/scrape"
-wait_for 20 curl -sf "http://127.0.0.1:$fport/trainer-client.push.prom"
-python3 "$here/monitoring.py" "$dir" "$root" "n1=wattloop-collector=127.0.0.1:$mport/metrics" "n2=wattloop-collector=127.0.0.1:$eport/metrics" \
-        "n3=wattloop-collector=127.0.0.1:$fport/collector.all.kepler-0.7.prom" "s=wattloop-model-server=127.0.0.1:$sport/metrics" \
-        "f=node=127.0.0.1:$fport/trainer-client.push.prom" 2>"$dir/py.err" || not_ok "monitoring.py ends well" "$(tail -3 "$dir/py.err")"
+
+wait "$queries" || not_ok "the queries end well" "$(tail -n 3 "$dir/queries")"
+forget "$queries"
+cat "$dir/queries"
