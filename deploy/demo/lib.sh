@@ -1,7 +1,6 @@
 # shellcheck shell=bash disable=SC2034
 # SPDX-License-Identifier: Apache-2.0
-# What the demos share; sourced by minimum.sh, sidecar.sh, minimum-server.sh and full.sh after they have set STAGES
-# and STATE (directories below $DIR).
+# What the demos share; sourced by minimum.sh, sidecar.sh, minimum-server.sh and full.sh after they have set STAGES.
 #
 #       DEMO_QUICK=1     shorter, for tests
 #       DEMO_DIR=DIR     where it works, instead of $B/NAME
@@ -435,11 +434,18 @@ claim_sums() { # claim_sums PORT
                 near "$containers" "$node" "$(awk "BEGIN { print 0.002 + 0.001 * ${n:-0} }")"
 }
 
-# begin_load PORT SECONDS: for longer than that, until claim_load. Meanwhile look keeps in $LOAD_JOULES what the collector has
-# seen of it.
-begin_load() {
+# live PORT SECONDS: the table while the demo makes some load, a little longer. Where there is a simulator, its truth and the
+# estimates are compared meanwhile. look keeps in $LOAD_JOULES what the collector has seen of the load.
+live() {
+        stage "live: who uses how many watts (estimated), while the demo makes some load for $2 s"
         LOAD_PORT=$1
+        [ ! -e "$DIR/truth.log" ] || compare "$1" "$2"
         load train $(($2 + 5))
+        watch "$1" $(($2 + 1)) look
+        stage "check"
+        claim_load
+        claim_sums "$1"
+        [ ! -e "$DIR/truth.log" ] || claim_truth
 }
 look() {
         local joules

@@ -56,15 +56,6 @@ refresh
 claim "the updater has installed other weights: $(installed weight | cut -c 1-12)" test "$(installed weight)" != "$FIRST"
 claim "their digest is that of what the server serves: $(digest_installed | cut -c 1-12)" test "$(digest_served)" = "$(digest_installed)"
 claim "the collector uses them without a restart" wait_for 10 serves
-
-stage "live: who uses how many watts (estimated), while the demo makes some load for $SECONDS_OF_LOAD s"
 simulator
-compare "$PORT" "$SECONDS_OF_LOAD"
-begin_load "$PORT" "$SECONDS_OF_LOAD"
-watch "$PORT" $((SECONDS_OF_LOAD + 1)) look
-
-stage "check"
-claim_load
-claim_sums "$PORT"
-claim_truth
+live "$PORT" "$SECONDS_OF_LOAD"
 pass "features=$FEATURES model=$MODEL mae=$MAE load_joules=$LOAD_JOULES claims=$CLAIMS seconds=$(elapsed "$BEGIN")"

@@ -47,14 +47,8 @@ collector collector "$PORT" --power-sources estimate --estimate-weight "${WEIGHT
 claim "nothing is measured here: the node's package is '$(sensor "$PORT" provenance)', by $(sensor "$PORT" model), trained on $(sensor "$PORT" trained_on) power" \
         test "$(sensor "$PORT" provenance)" = estimated
 
-stage "live: who uses how many watts (estimated), while the demo makes some load for $SECONDS_OF_LOAD s"
 BEFORE=$(totals)
-begin_load "$PORT" "$SECONDS_OF_LOAD"
-watch "$PORT" "$SECONDS_OF_LOAD" look
-
-stage "check"
-claim_load
-claim_sums "$PORT"
+live "$PORT" "$SECONDS_OF_LOAD"
 read -r WATTS FORMULA <<<"$(by_formula "$BEFORE" "$(totals)")"
 [ -n "${WEIGHT:-}" ] ||
         claim "the mean, $WATTS W, is the weight file's formula over CPU time, $FORMULA W (estimated)" near "$WATTS" "$FORMULA" 0.2

@@ -38,15 +38,6 @@ claim "the estimator serves on $SOCKET what was installed: $(installed archive |
 collector collector "$PORT" --power-sources estimate --estimate-socket "$SOCKET" --store-path ''
 claim "the collector's watts are '$(sensor "$PORT" provenance)' by this model, trained on $(sensor "$PORT" trained_on) power" \
         test "$(sensor "$PORT" provenance) $(sensor "$PORT" model_id)" = "estimated $(installed archive)"
-
-stage "live: who uses how many watts (estimated), while the demo makes some load for $SECONDS_OF_LOAD s"
 simulator
-compare "$PORT" "$SECONDS_OF_LOAD"
-begin_load "$PORT" "$SECONDS_OF_LOAD"
-watch "$PORT" $((SECONDS_OF_LOAD + 1)) look
-
-stage "check"
-claim_load
-claim_sums "$PORT"
-claim_truth
+live "$PORT" "$SECONDS_OF_LOAD"
 pass "features=$FEATURES model=$MODEL mae=$MAE load_joules=$LOAD_JOULES claims=$CLAIMS seconds=$(elapsed "$BEGIN")"
