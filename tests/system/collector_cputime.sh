@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # CPU time of everything in a cgroup, by what the collector recorded of its processes, against the cgroup's own exact
-# counter, for loads of every kind: within 0.5 % and 3 ms (what is used before a process is moved into the cgroup and
-# between the last look and the end is the machine's, not the load's). `make soak-cputime` runs 30 seconds each.
+# counter, for loads of every kind: within 0.5 % and 20 ms. What is used before a process is moved into the cgroup is the
+# machine's, not the load's, and when tasks crowd the CPUs a kernel may not tell of a few deaths (docs/decisions.md).
+# `make soak-cputime` runs 30 seconds each.
 set -u
 . "$(dirname "$0")/lib.sh"
 
 dir=$(tmpdir)
 . "$(dirname "$0")/collector.bash"
-seconds=${SECONDS_EACH:-0.5} seed=${SEED:-1} interval=${INTERVAL:-200ms}
+seconds=${SECONDS_EACH:-1} seed=${SEED:-1} interval=${INTERVAL:-200ms}
 [ -x "$B/tests/system/cpu_load" ] || { echo "make $B/tests/system/cpu_load first" >&2; exit 1; }
 
 # A cgroup as a runtime names it, and the counter that is exact for it.
@@ -36,10 +37,10 @@ recorded_ns() {
                 WHERE kind = 'container' AND key = '$key'"
 }
 
-# Within 0.5 % and 3 ms of the counter.
+# Within 0.5 % and 20 ms of the counter.
 right() {
         got=$(recorded_ns)
-        awk "BEGIN { exit !(($got - $want) ^ 2 <= (0.005 * $want + 3e6) ^ 2) }"
+        awk "BEGIN { exit !(($got - $want) ^ 2 <= (0.005 * $want + 2e7) ^ 2) }"
 }
 
 if [ "$(id -u)" != 0 ] || ! "$collector" once --features-source bpf --sampling-interval 100ms --sysfs-root "$dir/none" >/dev/null 2>&1; then
@@ -61,8 +62,8 @@ for kind in ${KINDS:-cpu forks pool sleepers mixed}; do
         verdict=$?
         figures=$(awk "BEGIN { printf \"%.6f s of %.6f s, %+.3f %%, %d processes\", $got / 1e9, $want / 1e9, 100 * ($got / $want - 1), $made }")
         if [ $verdict = 0 ]; then
-                ok "CPU time of $kind is within 0.5 % of the cgroup's ($figures)"
+                ok "CPU time of $kind is within 0.5 % and 20 ms of the cgroup's ($figures)"
         else
-                not_ok "CPU time of $kind is within 0.5 % of the cgroup's" "$figures"
+                not_ok "CPU time of $kind is within 0.5 % and 20 ms of the cgroup's" "$figures"
         fi
 done
