@@ -94,8 +94,8 @@ $(B)/gen/%.pb-c.o: $(B)/gen/%.pb-c.h $(B)/flags
 	$(Q)$(CC) $(ALL_CPPFLAGS) $(ALL_CFLAGS) -w -c $(@:.o=.c) -o $@
 $(B)/lib/trainer-client.a: $(B)/gen/remote_write.pb-c.o
 
-COMPILE_BPF = $(CLANG) -target bpf -O2 -g -Wall -Werror -I. -I/usr/include/$(shell uname -m)-linux-gnu -MMD -MP \
-	-D__TARGET_ARCH_$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m)))
+COMPILE_BPF_FOR = $(CLANG) -target bpf -O2 -g -Wall -Werror -I. -MMD -MP -D__TARGET_ARCH_$1 -I$2
+COMPILE_BPF = $(call COMPILE_BPF_FOR,$(patsubst aarch64,arm64,$(patsubst x86_64,x86,$(shell uname -m))),/usr/include/$(shell uname -m)-linux-gnu)
 $(B)/bpf/%.bpf.o: bpf/%.bpf.c | have-build
 	$(call say,BPF,$<)
 	@mkdir -p $(@D)
@@ -105,6 +105,23 @@ $(B)/gen/%.skel.h: $(B)/bpf/%.bpf.o
 	$(call say,SKEL,$@)
 	@mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
+
+# On an arm64 machine its own kernel headers, elsewhere those for cross compilers.
+ARM64_INCLUDE = $(firstword $(wildcard /usr/include/aarch64-linux-gnu /usr/aarch64-linux-gnu/include) /usr/aarch64-linux-gnu/include)
+PACKAGES_ARM64 := $(if $(wildcard /usr/include/aarch64-linux-gnu),,linux-libc-dev-arm64-cross)
+PACKAGES_CI += $(PACKAGES_ARM64)
+## bpf-arm64: the kernel side and its skeletons for arm64, in build/arm64/bpf/
+bpf-arm64: $(BPF:%=$(B)/arm64/bpf/%.skel.h)
+have-arm64: have-build
+	@tests/deps ensure $(PACKAGES_ARM64)
+$(B)/arm64/bpf/%.bpf.o: bpf/%.bpf.c | have-arm64
+	$(call say,BPF,$< (arm64))
+	@mkdir -p $(@D)
+	$(Q)$(call COMPILE_BPF_FOR,arm64,$(ARM64_INCLUDE)) -c $< -o $@
+$(B)/arm64/bpf/%.skel.h: $(B)/arm64/bpf/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@
+.PHONY: bpf-arm64 have-arm64
 
 $(LIB): $(foreach d,$(SHARED),$(call objects,$d))
 	$(call say,AR,$@)
