@@ -310,15 +310,19 @@ model_server() {
         wait_for 10 get "$SERVER_PORT" /healthz || fail "the model server does not answer" model-server
 }
 
-# teach ROWS OPTION...: the model server gets a recording, learns all of it, and publishes a model that is not $MODEL_ID.
-TAUGHT=0 MODEL_ID=
+# teach ROWS OPTION...: the model server gets a recording, learns all of it, and publishes models made of more rows than before.
+TAUGHT=0 MODEL_ROWS=0
 teach() {
         TAUGHT=$((TAUGHT + $1))
         "$BIN/wattloop-demo-simulator" --recording "$@" >"$DIR/recording.jsonl" &&
                 curl -sf --noproxy '*' --data-binary @"$DIR/recording.jsonl" "http://127.0.0.1:$SERVER_PORT/api/v1/import" \
                         >>"$DIR/log/import.log" 2>&1 || fail "the model server does not take the recording" model-server
-        wait_for 20 published_all $TAUGHT "$MODEL_ID" || fail "no new model was published, or $TAUGHT rows not learned" model-server
-        IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS MODEL_ID MODEL_PROVENANCE <<<"$(published)"
+        wait_for 20 taught || fail "no new models were published, or $TAUGHT rows not learned" model-server
+        IFS=$'\t' read -r MODEL MODEL_MAE MODEL_ROWS _ MODEL_PROVENANCE <<<"$(published)"
+}
+taught() { # the recordings have what two feature groups need
+        published_all $TAUGHT && get "$SERVER_PORT" /api/v1/status | jq -e --argjson rows "$MODEL_ROWS" '[.models[] |
+                select(.energy_source == "rapl-sysfs" and .output_type == "AbsPower")] | length == 2 and all(.rows > $rows)'
 }
 
 # The published package model with the smallest error: name, mae, rows, id, provenance, tab-separated.
@@ -327,12 +331,8 @@ published() {
                 .output_type == "AbsPower")] | sort_by(.mae) | .[0] // empty | [.model, .mae, .rows, .content_id, .provenance] | @tsv'
 }
 
-# published_all ROWS [ID]: there is a model other than that one, and the server has learned from so many rows.
-published_all() {
-        local model
-
-        model=$(published) && [ "$(get "$SERVER_PORT" /api/v1/status | jq .learning.learned_row)" -ge "$1" ] &&
-                [ "$(cut -f 4 <<<"$model")" != "${2:-}" ]
+published_all() { # published_all ROWS: there is a model, and the server has learned from so many rows
+        published >/dev/null && [ "$(get "$SERVER_PORT" /api/v1/status | jq .learning.learned_row)" -ge "$1" ]
 }
 
 # The load that the demo itself makes, so that there is something to see: varied work for SECONDS.
