@@ -207,7 +207,7 @@ def check_privileges(w, wrong):
             wrong.append(where + ": root file system or escalation")
         if own["capabilities"]["drop"] != ["ALL"] or set(own["capabilities"].get("add", [])) != CAPABILITIES.get(c["name"], set()):
             wrong.append("%s: capabilities %s" % (where, own["capabilities"]))
-        if {**pod, **own}.get("runAsUser") != (0 if c["name"] in AS_ROOT else 65532):
+        if {**pod, **own}.get("runAsUser") != (0 if c["name"] in AS_ROOT else 64000):
             wrong.append(where + ": another user")
         if c["name"] not in AS_ROOT and not {**pod, **own}.get("runAsNonRoot"):
             wrong.append(where + ": may run as root")
