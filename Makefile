@@ -17,7 +17,7 @@ say     = $(if $(V),,@printf '  %-7s %s\n' '$1' '$2')
 
 PROGRAMS := collector trainer-client model-server updater estimator
 SHARED   := common config schema model
-DIRS_model-server := model-server model-server/ingest model-server/data model-server/train model-server/learn model-server/serve
+DIRS_model-server := model-server model-server/convert model-server/ingest model-server/data model-server/train model-server/learn model-server/serve
 dirs      = $(or $(DIRS_$1),$1)
 sources   = $(filter-out %/main.c,$(foreach d,$(call dirs,$1),$(wildcard $d/*.c)))
 objects   = $(patsubst %.c,$(B)/%.o,$(call sources,$1))
@@ -29,7 +29,7 @@ LIB      := $(B)/lib/libwattloop.a
 
 # Debian packages: what the build needs, then what the tests and lint need.
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
-	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev nettle-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev \
+	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev nettle-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev libhdf5-dev \
 	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq unzip python3 procps util-linux
 PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign nginx-light qemu-system-x86
 
@@ -55,6 +55,10 @@ ALL_CFLAGS := -std=c17 -D_GNU_SOURCE $(WARN) $(CFLAGS) -fno-omit-frame-pointer -
 	$(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all,-D_FORTIFY_SOURCE=2) -fPIE -pthread
 ALL_CPPFLAGS := -I. -I$(B)/gen $(CPPFLAGS)
 ALL_LDFLAGS := -pie -Wl,--as-needed -Wl,-z,relro -Wl,-z,now $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS)
+
+# .h5 and .keras files in `wattloop-model-server convert`; the library is loaded when one is read. WITH_HDF5= leaves it out.
+WITH_HDF5 ?= $(shell pkg-config --exists hdf5 && echo 1)
+$(B)/model-server/convert/hdf5.o: ALL_CPPFLAGS += $(if $(WITH_HDF5),-DWITH_HDF5 $(shell pkg-config --cflags hdf5))
 
 DEMO_PROGRAMS := $(patsubst deploy/demo/%.c,$(B)/bin/wattloop-demo-%,$(wildcard deploy/demo/*.c))
 # Helpers that a program starts: collector/redfish is wattloop-collector-redfish.
@@ -205,6 +209,13 @@ soak-cputime: have-build $(BINARIES) $(TOOLS)
 ## check-valgrind: unit tests and a run of each program under valgrind
 check-valgrind: have-ci $(BINARIES) $(UNIT)
 	@B=$(B) tests/valgrind $(UNIT)
+
+PACKAGES_CI += python3-h5py $(if $(shell command -v npm),,nodejs npm) # a node from elsewhere brings its npm
+## check-networks: networks of TensorFlow.js (npm) and Keras's files, converted and evaluated: the same answers; ends with 'N passed, N failed, N skipped'
+check-networks: have-build $(B)/bin/wattloop-model-server $(B)/bin/wattloop-estimator
+	@tests/deps ensure python3-h5py
+	@B=$(B) tests/run tests/networks/networks.sh
+.PHONY: check-networks
 
 PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt
 ## check-qemu: the collector on Debian's kernel in qemu, with an ACPI power meter and CPU hotplug (3 minutes)

@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "config/cli.h"
 #include "model-server/commands.h"
+#include "model-server/convert/convert.h"
 #include "model-server/keys.h"
 #include "model-server/publishing.h"
 #include "model-server/puller.h"
@@ -98,6 +99,8 @@ static const struct command commands[] = {
           replay },
         { "publish", "FILE...", 1, 256, "give model files to the fleet; --sign: with signatures beside them",
           publish_run },
+        { "convert", "INPUT", 1, 1,
+          "--out ARCHIVE.zip: an archive of a network that Keras or TensorFlow.js saved", convert_run },
         { "keys", "make|sign|revoke|show ...", 1, 128, "key pairs, and the list of release keys", keys_run },
         { "rollout", "[status|halt|resume [PIPELINE]]", 0, 2, "how new models reach the fleet; stop or go on",
           rollout_run },

@@ -30,9 +30,13 @@ struct options {
         long long import_bytes, import_plain_bytes, import_lines, line_samples;
         long long connections;
         long long idle_ms, request_ms;
-        char *data, *out, *hold; /* of train, evaluate and report; out: of publish too */
-        bool sign;               /* publish */
-        long long expires_ms;    /* keys */
+        char *data, *out, *hold;                 /* of train, evaluate and report; out: of publish too */
+        bool sign;                               /* publish */
+        struct string_list features, components; /* convert, as all down to convert_provenance */
+        char *scaler, *rows, *name, *output_type;
+        double mae;
+        char *convert_provenance;
+        long long expires_ms; /* keys */
 };
 
 extern const struct option options_table[];

@@ -111,7 +111,7 @@ static void log_softmax(const double *in, double *out, size_t n, const double *p
         (void)p;
         for (size_t i = 0; i < n; i++)
                 sum += exp(in[i] - most);
-        sum = log(sum);
+        sum = log(fmax(sum, 1)); /* the largest's part is 1; a NaN comes back from in[i] */
         for (size_t i = 0; i < n; i++)
                 out[i] = in[i] - most - sum;
 }

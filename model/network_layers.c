@@ -168,9 +168,15 @@ static void run_group_activation(const struct network_step *s, double *block, si
 static int prepare_activation(struct network_graph *g, struct network_layer *l, struct err *e)
 {
         const struct network_shape *in = input_shape(g, l, 0);
+        size_t axis = 0;
+        int r = find_axis(in, l->axis, &axis, e);
 
+        if (r < 0)
+                return r;
         if (!l->activation)
                 return err_set(e, -EBADMSG, "'function' is missing");
+        if (axis + 1 != in->rank)
+                return err_set(e, -ENOTSUP, "%s over another axis than the last", l->activation->name);
         l->shape = *in;
         l->inner = in->dim[in->rank - 1];
         l->outer = network_size(in) / l->inner;

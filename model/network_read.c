@@ -244,7 +244,7 @@ static const struct member {
         { " normalization ", "invert", set_invert },
         { " rescaling ", "offset", set_offset },
         { " reshape ", "shape", set_shape },
-        { " concatenate ", "axis", set_axis },
+        { " activation concatenate ", "axis", set_axis },
 };
 
 static const struct member *find_member(const struct network_type *type, const char *key)

@@ -367,6 +367,10 @@ static void what_is_wrong_is_refused_and_named(void **state)
                 { FUNCTION("'relu', 'max_value': -1"), -EBADMSG, "'max_value' of -1" },
                 { FUNCTION("'relu', 'alpha': 1"), -EBADMSG, "'alpha' is unknown" },
                 { FUNCTION("'hard_sigmoid'"), -EBADMSG, "hard_sigmoid needs 'slope'" },
+                { DOC(INPUT ", " LAYER("reshape", "'x'", ", 'shape': [2, 1]") ", " LAYER(
+                              "activation", "'reshape'", ", 'function': 'softmax', 'axis': 0"),
+                      OUT("activation")),
+                  -ENOTSUP, "softmax over another axis" },
                 { FUNCTION("'celu', 'alpha': 0"), -EBADMSG, "'alpha' of 0" },
                 { DOC("{'name': 'x', 'type': 'input', 'features': [0]}, " LAYER("activation", "'x'",
                                                                                 ", 'function': 'glu'"),
