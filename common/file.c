@@ -134,11 +134,11 @@ int file_write_all(int fd, const void *bytes, size_t size)
 }
 
 /* Everything that may fail before the rename; the caller removes the temporary file then. */
-static int fill_temporary(int fd, const void *data, size_t size, mode_t mode)
+static int fill_temporary(int fd, const void *data, size_t size, mode_t mode, const struct stat *owner)
 {
         int r;
 
-        if (fchmod(fd, mode) < 0)
+        if ((owner && fchown(fd, owner->st_uid, owner->st_gid) < 0) || fchmod(fd, mode) < 0)
                 return -errno;
         r = file_write_all(fd, data, size);
         if (r < 0)
@@ -163,7 +163,8 @@ static int parent_of(const char *path, char *ret, size_t size)
         return 0;
 }
 
-int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct err *e)
+static int write_atomic(const char *path, const void *data, size_t size, mode_t mode,
+                        const struct stat *owner, struct err *e)
 {
         const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
         char dir[PATH_MAX], temporary[PATH_MAX];
@@ -180,7 +181,7 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
         if (fd < 0)
                 return err_sys(e, "cannot make a temporary file in '%s'", dir);
 
-        r = fill_temporary(fd, data, size, mode);
+        r = fill_temporary(fd, data, size, mode, owner);
         if (r == 0 && rename(temporary, path) < 0)
                 r = -errno;
         if (r < 0) {
@@ -191,6 +192,24 @@ int file_write_atomic(const char *path, const void *data, size_t size, mode_t mo
         if (fsync(dir_fd) < 0 && errno != EINVAL)
                 return err_sys(e, "cannot sync directory '%s'", dir);
         return 0;
+}
+
+int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct err *e)
+{
+        return write_atomic(path, data, size, mode, NULL, e);
+}
+
+int file_replace(const char *path, const void *data, size_t size, mode_t mode, struct err *e)
+{
+        CLEANUP(freep) char *real = realpath(path, NULL);
+        struct stat st;
+
+        if (!real)
+                return errno == ENOENT ? write_atomic(path, data, size, mode, NULL, e)
+                                       : err_sys(e, "cannot find '%s'", path);
+        if (stat(real, &st) < 0)
+                return err_sys(e, "cannot stat '%s'", real);
+        return write_atomic(real, data, size, st.st_mode & mode, &st, e);
 }
 
 int file_mkdirs(const char *path, mode_t mode, struct err *e)

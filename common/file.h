@@ -24,6 +24,10 @@ int file_write_all(int fd, const void *data, size_t size);
  * untouched and the temporary one removed. */
 int file_write_atomic(const char *path, const void *data, size_t size, mode_t mode, struct err *e);
 
+/* The same for a file that may be there: it keeps its owner and group, what of its mode is in `mode`, and the
+ * links that lead to it. */
+int file_replace(const char *path, const void *data, size_t size, mode_t mode, struct err *e);
+
 int file_mkdirs(const char *path, mode_t mode, struct err *e); /* like mkdir -p */
 int file_sync_dir(const char *path, struct err *e);
 int file_remove_tree(const char *path, struct err *e); /* never follows links; 0 when not there */

@@ -18,6 +18,7 @@
 #include "model-server/serve/rollouts.h"
 #include "model-server/serve/trainings.h"
 #include "model-server/serve/watch.h"
+#include "model-server/token_command.h"
 
 #define DRAIN_MS 5000 /* for requests in work when the server is told to stop */
 #define REAP_MS  1000
@@ -102,6 +103,8 @@ static const struct command commands[] = {
         { "convert", "INPUT", 1, 1,
           "--out ARCHIVE.zip: an archive of a network that Keras or TensorFlow.js saved", convert_run },
         { "keys", "make|sign|revoke|show ...", 1, 128, "key pairs, and the list of release keys", keys_run },
+        { "token", "issue|revoke|list ...", 1, 1 + TOKEN_WORDS_MAX,
+          "tokens that may upload, in auth.token_file", token_run },
         { "rollout", "[status|halt|resume [PIPELINE]]", 0, 2, "how new models reach the fleet; stop or go on",
           rollout_run },
         { "train", "", 0, 0, "--data DIR --out DIR: train all kinds of models on a recording",

@@ -28,8 +28,7 @@ const struct option options_table[] = {
           "Address and port of the HTTP server; an address that is not loopback needs auth.token_file." },
         { "auth.token_file", OPTION_STRING, AT(token_file), "", 0, 0, NULL,
           "File with one bearer token per line, or 'NODE_ID TOKEN' for one node's; when set, uploads must "
-          "carry one of "
-          "them." },
+          "carry one of them; see the subcommand token." },
         { "tls.certificate", OPTION_STRING, AT(tls_certificate), "", 0, 0, NULL,
           "PEM file with the server's certificate and its chain; when set, the server speaks HTTPS only." },
         { "tls.key", OPTION_STRING, AT(tls_key), "", 0, 0, NULL,
@@ -135,6 +134,7 @@ const struct option options_table[] = {
           "train: leave out one fold's rows, as in S3; evaluate: score only those." },
         { "--sign", OPTION_BOOL, AT(sign), "false", 0, 0, NULL,
           "publish: sign each file with signing.key_file, into FILE.minisig." },
+        { "--fleet", OPTION_BOOL, AT(fleet), "false", 0, 0, NULL, "token: one that is good for every node." },
         { "--expires", OPTION_DURATION, AT(expires_ms), "365d", 0, 36500 * 86400e3, NULL,
           "keys: how long a list of keys is good; 0: for ever." },
         { 0 },

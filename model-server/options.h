@@ -32,6 +32,7 @@ struct options {
         long long idle_ms, request_ms;
         char *data, *out, *hold;                 /* of train, evaluate and report; out: of publish too */
         bool sign;                               /* publish */
+        bool fleet;                              /* token */
         struct string_list features, components; /* convert, as all down to convert_provenance */
         char *scaler, *rows, *name, *output_type;
         double mae;

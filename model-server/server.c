@@ -29,71 +29,10 @@
 const int server_status_codes[STATUS_CODES] = { 200, 304, 400, 401, 403, 404, 405,
                                                 411, 413, 415, 500, 503, 507, 0 };
 
-/* "TOKEN" or "NODE_ID TOKEN". */
-static int add_token(struct server *s, const char *line, size_t size, struct err *e)
+bool server_token_ok(const struct server *s, const char *authorization, char ret_node_id[TOKEN_NODE_MAX])
 {
-        size_t gap = strcspn(line, " \t"), at = gap < size ? gap + strspn(line + gap, " \t") : 0;
-        struct token *tokens;
-
-        if (s->tokens_n == TOKENS_MAX)
-                return err_set(e, -E2BIG, "auth.token_file: more than %d tokens", TOKENS_MAX);
-        tokens = realloc(s->tokens, (s->tokens_n + 1) * sizeof(*tokens));
-        if (!tokens)
-                return err_set(e, -ENOMEM, "out of memory");
-        s->tokens = tokens;
-        tokens += s->tokens_n++;
-        tokens->node_id = at ? strndup(line, gap) : NULL;
-        (void)crypto_hash_sha256(tokens->hash, (const unsigned char *)line + at, size - at);
-        return at && !tokens->node_id ? err_set(e, -ENOMEM, "out of memory") : 0;
-}
-
-static int load_tokens(struct server *s, const char *path, struct err *e)
-{
-        CLEANUP(buf_done) struct buf text = { 0 };
-        const char *line;
-        struct stat st;
-        int r;
-
-        buf_init(&text, TOKEN_FILE_MAX);
-        r = file_read(path, &text, e);
-        if (r < 0)
-                return err_prefix(e, r, "auth.token_file");
-        if (stat(path, &st) == 0 && st.st_mode & S_IROTH)
-                log_warning("'%s' can be read by everybody on this machine", path);
-        for (line = text.size ? text.data : ""; r == 0 && *line; line += strspn(line, "\r\n")) {
-                size_t size = strcspn(line, "\r\n"), end = size;
-
-                while (end && strchr(" \t", line[end - 1]))
-                        end--;
-                if (end && *line != '#')
-                        r = add_token(s, line, end, e);
-                line += size;
-        }
-        sodium_memzero(text.data, text.size);
-        if (r == 0 && !s->tokens_n)
-                return err_set(e, -EINVAL, "auth.token_file: no token in '%s'", path);
-        return r;
-}
-
-bool server_token_ok(const struct server *s, const char *authorization, const char **ret_node_id)
-{
-        static const char scheme[] = "Bearer ";
-        unsigned char hash[32];
-        bool ok = false;
-
-        *ret_node_id = NULL;
-        if (!s->needs_token)
-                return true;
-        if (!authorization || strncasecmp(authorization, scheme, strlen(scheme)) != 0)
-                return false;
-        authorization += strlen(scheme);
-        (void)crypto_hash_sha256(hash, (const unsigned char *)authorization, strlen(authorization));
-        for (size_t i = 0; i < s->tokens_n; i++)
-                if (sodium_memcmp(hash, s->tokens[i].hash, sizeof(hash)) == 0) {
-                        ok = true;
-                        *ret_node_id = s->tokens[i].node_id;
-                }
-        return ok;
+        *ret_node_id = '\0';
+        return !s->tokens || bearers_ok(s->tokens, authorization, ret_node_id);
 }
 
 static int make_directories(const struct options *o, struct err *e)
@@ -313,10 +252,9 @@ int server_open(struct server *s, const struct options *o, struct err *e)
                                            (uint64_t)o->retention_size };
         (void)pthread_mutex_init(&s->swap, NULL);
         (void)pthread_mutex_init(&s->lock, NULL); /* cannot fail without attributes */
-        s->needs_token = *o->token_file;
         if (sodium_init() < 0)
                 return err_set(e, -EIO, "libsodium does not start");
-        r = s->needs_token ? load_tokens(s, o->token_file, e) : 0;
+        r = *o->token_file ? bearers_open(o->token_file, &s->tokens, e) : 0;
         if (r == 0)
                 r = make_directories(o, e);
         if (r == 0)
@@ -346,9 +284,7 @@ void server_close(struct server *s)
         signer_free(s->signer);
         rollouts_free(s->rollouts);
         store_close(s->store);
-        for (size_t i = 0; i < s->tokens_n; i++)
-                free(s->tokens[i].node_id);
-        free(s->tokens);
+        bearers_free(s->tokens);
         (void)pthread_mutex_destroy(&s->lock);
         (void)pthread_mutex_destroy(&s->swap);
         memset(s, 0, sizeof(*s));

@@ -8,17 +8,10 @@
 #include "model-server/learn/learn.h"
 #include "model-server/options.h"
 #include "model-server/serve/catalog.h"
+#include "model-server/bearers.h"
 
-#define TOKENS_MAX      4096
-#define TOKEN_FILE_MAX  ((size_t)1 << 20)
 #define STATUS_CODES    14
 #define SERVER_PATH_MAX 4096
-
-/* A bearer token: the fleet's, or one node's, whose series alone it may upload. */
-struct token {
-        unsigned char hash[32]; /* SHA-256 */
-        char *node_id;          /* owned; NULL: the fleet's */
-};
 
 /* Since the start. */
 struct counters {
@@ -46,9 +39,7 @@ struct signer;
 struct rollouts;
 struct server {
         const struct options *options;
-        struct token *tokens; /* owned */
-        size_t tokens_n;
-        bool needs_token;
+        struct bearers *tokens; /* NULL: uploads need none */
         struct counters counters;
         pthread_mutex_t lock;
         pthread_mutex_t swap;                   /* held by who makes the next catalog of the one there is */
@@ -77,8 +68,10 @@ struct catalog *server_catalog(struct server *server); /* catalog_unref() it */
 /* Reads one of the pipelines below models.path again, and serves it; -ENOENT: there is none of that name any
  * more, and it is not served any more. Of any thread. */
 int server_reload_pipeline(struct server *server, const char *name, struct err *e);
-/* authorization NULL: none was sent. *ret_node_id: whose series the token may upload; NULL: anybody's. */
-bool server_token_ok(const struct server *server, const char *authorization, const char **ret_node_id);
+/* authorization NULL: none was sent. ret_node_id: whose series the token may upload; "": anybody's. Of any
+ * thread. */
+bool server_token_ok(const struct server *server, const char *authorization,
+                     char ret_node_id[TOKEN_NODE_MAX]);
 
 /* Of the worker thread. */
 void server_import(struct server *server, struct upload *const uploads[], size_t n);

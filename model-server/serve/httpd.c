@@ -42,6 +42,7 @@ struct exchange {
         struct MHD_Connection *connection;
         const struct route *route; /* NULL: the reply is made, what comes is drained */
         struct call call;
+        char node_id[TOKEN_NODE_MAX]; /* call.node_id */
         struct reply reply;
         struct buf body;
         size_t drained, reply_bytes;
@@ -254,6 +255,23 @@ static void note_refusal(struct exchange *x, const struct route *route, int stat
                 server_note_refusal(x->httpd->server, batch ? batch : "(unnamed)", status, why);
 }
 
+/* False with the reply made. Asked before the body came and again after it: tokens can be revoked meanwhile.
+ */
+static bool has_token(struct exchange *x, const struct route *route)
+{
+        if (!route->needs_token)
+                return true;
+        if (server_token_ok(x->httpd->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION),
+                            x->node_id)) {
+                x->call.node_id = *x->node_id ? x->node_id : NULL;
+                return true;
+        }
+        reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
+        reply_header(&x->reply, "WWW-Authenticate", "Bearer");
+        note_refusal(x, route, 401, "without one of the server's bearer tokens");
+        return false;
+}
+
 /* What can be said before the body came: no such route, no token, too big, too many. */
 static void check_head(struct exchange *x)
 {
@@ -262,16 +280,8 @@ static void check_head(struct exchange *x)
         const struct route *route = route_find(x->call.method, x->call.path, &x->reply);
         uint64_t size = 0;
 
-        if (!route)
+        if (!route || !has_token(x, route))
                 return;
-        if (route->needs_token &&
-            !server_token_ok(h->server, call_header(&x->call, MHD_HTTP_HEADER_AUTHORIZATION),
-                             &x->call.node_id)) {
-                reply_error(&x->reply, 401, "this needs one of the server's bearer tokens");
-                reply_header(&x->reply, "WWW-Authenticate", "Bearer");
-                note_refusal(x, route, 401, "without one of the server's bearer tokens");
-                return;
-        }
         if (length && num_parse_u64(length, &size) == 0 && size > route_body_max(route, h->server)) {
                 reply_error(&x->reply, 413, "a body of %llu bytes; at most %zu are taken",
                             (unsigned long long)size, route_body_max(route, h->server));
@@ -329,7 +339,7 @@ static enum MHD_Result finish(struct exchange *x)
 {
         struct httpd *h = x->httpd;
 
-        if (!x->route || x->submitted)
+        if (!x->route || x->submitted || !has_token(x, x->route))
                 return send_reply(x);
         x->call.body = x->body.data;
         x->call.size = x->body.size;
