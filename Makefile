@@ -212,9 +212,9 @@ check-valgrind: have-ci $(BINARIES) $(UNIT)
 
 PACKAGES_CI += python3-h5py $(if $(shell command -v npm),,nodejs npm) # a node from elsewhere brings its npm
 ## check-networks: networks of TensorFlow.js (npm) and Keras's files, converted and evaluated: the same answers; ends with 'N passed, N failed, N skipped'
-check-networks: have-build $(B)/bin/wattloop-model-server $(B)/bin/wattloop-estimator
+check-networks: have-build $(BINARIES) $(TOOLS)
 	@tests/deps ensure python3-h5py
-	@B=$(B) tests/run tests/networks/networks.sh
+	@B=$(B) tests/run tests/networks/networks.sh tests/system/network_chain.sh
 .PHONY: check-networks
 
 PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt
