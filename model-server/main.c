@@ -8,6 +8,7 @@
 
 #include "common/log.h"
 #include "config/cli.h"
+#include "model-server/backup.h"
 #include "model-server/commands.h"
 #include "model-server/convert/convert.h"
 #include "model-server/keys.h"
@@ -105,6 +106,9 @@ static const struct command commands[] = {
         { "keys", "make|sign|revoke|show ...", 1, 128, "key pairs, and the list of release keys", keys_run },
         { "token", "issue|revoke|list ...", 1, 1 + TOKEN_WORDS_MAX,
           "tokens that may upload, in auth.token_file", token_run },
+        { "backup", "DIRECTORY", 1, 1, "copy database, models (and --keys) to a new directory while serving",
+          backup_run },
+        { "restore", "DIRECTORY", 1, 1, "put a backup in place, beside no running server", restore_run },
         { "rollout", "[status|halt|resume [PIPELINE]]", 0, 2, "how new models reach the fleet; stop or go on",
           rollout_run },
         { "train", "", 0, 0, "--data DIR --out DIR: train all kinds of models on a recording",

@@ -33,6 +33,7 @@ struct options {
         char *data, *out, *hold;                 /* of train, evaluate and report; out: of publish too */
         bool sign;                               /* publish */
         bool fleet;                              /* token */
+        bool keys, force;                        /* backup, restore */
         struct string_list features, components; /* convert, as all down to convert_provenance */
         char *scaler, *rows, *name, *output_type;
         double mae;

@@ -87,6 +87,8 @@ static int prepare_all(struct store *s, struct err *e)
         return r;
 }
 
+const int store_version = (int)ARRAY_SIZE(server_migrations);
+
 static int lock_database(struct store *s, const char *path, struct err *e)
 {
         char lock[4096];

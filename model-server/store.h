@@ -14,6 +14,8 @@
 
 #define NODE_TYPES_MAX 4096
 
+extern const int store_version; /* of the database that this program writes */
+
 struct store;
 
 /* -EPROTO newer version or another program's file, -EBADMSG corrupt, -EWOULDBLOCK: another server has it. */

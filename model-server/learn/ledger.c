@@ -8,9 +8,10 @@
 #include "common/db.h"
 #include "learn_sql.h"
 
-#define LEDGER_APPLICATION_ID 0x574c4c52 /* "WLLR" */
-#define LEDGER_BUSY_MS        5000
-#define LEDGER_DECISIONS_MAX  10000 /* models kept that are neither champion nor challenger */
+#define LEDGER_BUSY_MS       5000
+#define LEDGER_DECISIONS_MAX 10000 /* models kept that are neither champion nor challenger */
+
+const int ledger_version = (int)ARRAY_SIZE(learn_migrations);
 
 struct ledger {
         sqlite3 *db;

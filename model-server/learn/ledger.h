@@ -7,6 +7,9 @@
 #include "common/buf.h"
 #include "common/err.h"
 
+#define LEDGER_APPLICATION_ID 0x574c4c52 /* "WLLR" */
+extern const int ledger_version;         /* of the database that this program writes */
+
 struct ledger;
 int ledger_open(const char *path, struct ledger **ret, struct err *e);
 int ledger_open_read_only(const char *path, struct ledger **ret, struct err *e);
