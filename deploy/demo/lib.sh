@@ -22,7 +22,7 @@ if [ ${#SOCKET} -gt 100 ]; then # a socket's path has 107 bytes at most
         SOCKET=$(mktemp -u "${TMPDIR:-/tmp}/wattloop-demo.XXXXXX")
 fi
 INTERVAL=500ms
-PROCESSES=4000 # rows of processes that a collector counts at most
+PROCESSES=1000 # rows of processes that a collector counts at most; the load forks many
 
 STAGE=0 STAGE_NAME=start STAGE_AT=0 TIMES=()
 PIDS=() ALIVE=() CGROUP='' WORK_CGROUP='' DONE='' CLAIMS=0
