@@ -27,7 +27,7 @@ check_has "and when it is interrupted it says FAIL" "$? $(tail -n 1 "$dir/interr
 wait_for 60 test -s "$dir/killed/pid/workload"
 kill -KILL "$(cat "$dir/killed/pid/estimator")"
 wait "$killed"
-check_has "a demo whose estimator is killed says FAIL, why, and where the logs are" "$? $(tail -n 1 "$dir/killed.out")" "1 demo-sidecar: FAIL stage=3/4 ("
+check_has "a demo whose estimator is killed says FAIL, why, and where the logs are" "$? $(tail -n 1 "$dir/killed.out")" "1 demo-sidecar: FAIL stage="
 check_has "and names the program" "$(tail -n 1 "$dir/killed.out")" "the estimator ended unexpectedly; logs: $dir/killed/log"
 
 passes() { # passes RUN PID CLAIMS: exit status 0, the line PASS, and so many claims
