@@ -426,6 +426,29 @@ static int read_ranges(struct plan *plan, const json_t *o, struct err *e)
         return 0;
 }
 
+/* A Normalization right behind an input tells as much as a scaler, where the document does not. */
+static void note_ranges(struct plan *plan, const struct network_graph *g)
+{
+        for (size_t i = 0; i < g->n_layers; i++) {
+                const struct network_layer *l = &g->layers[i];
+                const struct network_layer *in = &g->layers[l->inputs[0]];
+                size_t n = in->n_features;
+
+                if (strcmp(l->type->name, "normalization") || l->invert || n == 0 || l->n_weights != 2 * n)
+                        continue;
+                for (size_t j = 0; j < n; j++) {
+                        size_t f = in->features[j];
+                        double reach = MODEL_SIGMAS * sqrt(l->weights[n + j]);
+
+                        if (isfinite(plan->low[f]))
+                                continue;
+                        plan->low[f] = l->weights[j] - reach;
+                        plan->high[f] = l->weights[j] + reach;
+                        plan->typical[f] = fmax(fabs(plan->low[f]), fabs(plan->high[f]));
+                }
+        }
+}
+
 static int read_head(json_t *o, struct err *e)
 {
         const char *format = NULL;
@@ -478,6 +501,7 @@ int network_read(const void *data, size_t size, struct plan **ret_plan, struct n
                 r = network_compile(g, e);
         if (r < 0)
                 return r;
+        note_ranges(plan, g);
         plan->kind = "network";
         *ret_plan = TAKE(plan);
         *ret = d;

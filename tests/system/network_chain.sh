@@ -19,8 +19,8 @@ update() {
         "$BIN/wattloop-updater" update --config "$CONFIG" --server-url "$url" --store-path "$dir/store" --estimator-socket "$sock" --trust-keys "$dir/key.pub"
 }
 # answers REQUEST: of the running estimator, watts and the model's id
-answers() { ask "$sock" "$1" | jq -c '[.powers, .id]'; }
-predicts() { echo "$1" | "$ESTIMATOR" predict --config "$CONFIG" "$2" | jq -c .powers; }
+answers() { ask "$sock" "$1" | jq -c '[(.powers | map_values(map(. * 1000 | round / 1000))), .id]'; }
+predicts() { echo "$1" | "$ESTIMATOR" predict --config "$CONFIG" "$2" | jq -c '.powers | map_values(map(. * 1000 | round / 1000))'; }
 archive_id() { readlink "$dir/store/rapl-sysfs/AbsPower/archive/current"; }
 query='metrics=bpf_cpu_time_ms,bpf_page_cache_hit,bpf_net_tx_irq,bpf_net_rx_irq,bpf_block_irq&output_type=AbsPower&source=rapl-sysfs&node_type=-1'
 status() { curl -s -o "$dir/got" -w '%{http_code}' "$@"; }
@@ -92,4 +92,4 @@ served() { [ "$(update >/dev/null 2>&1; archive_id)" != "$before" ]; }
 check "the server signs it, the updater installs it" wait_for 20 served
 want=$(predicts "$five" "$dir/two.zip")
 swapped() { [ "$(answers "$five")" = "[$want,\"$(archive_id)\"]" ]; }
-check "and the running estimator has swapped to it: it answers as the converted archive does" wait_for 10 swapped
+check "and the running estimator has swapped to it: it answers as the converted archive does" wait_for 10 swapped || answers "$five"

@@ -238,6 +238,19 @@ static void several_components_come_from_one_network(void **state)
         assert_int_equal(model_check(m, &e), 0);
 }
 
+static void a_normalization_tells_the_ranges(void **state)
+{
+        CLEANUP(model_freep) struct model *m = NULL;
+        double low, high;
+        struct err e = { "" };
+
+        (void)state;
+        if (load(ONE("normalization", ", 'weights': '@10 5 4 1@'"), &m, &e) < 0)
+                fail_msg("%s", e.text);
+        assert_true(model_feature_range(m, 0, &low, &high) && fabs(low - 4) < 1e-9 && fabs(high - 16) < 1e-9);
+        assert_true(fabs(model_feature_scale(m, 1) - 8) < 1e-9);
+}
+
 /* Any split into tiles, panels and blocks of rows gives the sums of the plain loop. */
 static void products_are_those_of_the_plain_loop(void **state)
 {
@@ -521,6 +534,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(answers_are_those_worked_out_by_hand),
                 cmocka_unit_test(several_components_come_from_one_network),
+                cmocka_unit_test(a_normalization_tells_the_ranges),
                 cmocka_unit_test(products_are_those_of_the_plain_loop),
                 cmocka_unit_test(what_is_wrong_is_refused_and_named),
                 cmocka_unit_test(bombs_are_refused_before_they_cost),
