@@ -314,6 +314,7 @@ fuzz-run: $(FUZZ:%=$(B)/tests/fuzz/fuzz_%)
 FUZZ_COMPONENT = $(firstword $(subst _, ,$1))
 # whose objects a target means where several programs have the name (store.c)
 FUZZ_OF_import := model-server
+FUZZ_OF_convert := model-server
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(LIB) $(PROGRAMS:%=$(B)/lib/%.a)
 	$(call say,LD,$@)
 	$(Q)$(CC) -fsanitize=fuzzer $(ALL_LDFLAGS) $< $(FUZZ_OF_$*:%=$(B)/lib/%.a) $(PROGRAMS:%=$(B)/lib/%.a) $(LIB) \
