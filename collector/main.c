@@ -16,6 +16,7 @@
 #include "collector/store.h"
 #include "collector/top.h"
 #include "common/clock.h"
+#include "common/db.h"
 #include "common/log.h"
 #include "common/privilege.h"
 #include "config/cli.h"
@@ -664,6 +665,7 @@ static const struct command commands[] = {
 
 int main(int argc, char **argv)
 {
+        static const char *const doctor[] = { "sensors", "status", NULL };
         static const struct program program = {
                 .name = "wattloop-collector",
                 .summary = "Records what the workloads of this machine do and what that costs, in joules.",
@@ -672,6 +674,8 @@ int main(int argc, char **argv)
                 .options = options_table,
                 .options_size = sizeof(struct options),
                 .check = options_check,
+                .doctor = doctor,
+                .check_database = db_check,
         };
 
         privilege_contain();

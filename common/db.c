@@ -247,6 +247,25 @@ int db_open(const char *path, enum db_mode mode, const struct db_migrations *m, 
         return 0;
 }
 
+int db_check(const char *path, struct err *e)
+{
+        CLEANUP(sqlite3_finalizep) sqlite3_stmt *stmt = NULL;
+        CLEANUP(db_closep) sqlite3 *db = NULL;
+        const char *words;
+        int r = 0;
+
+        if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READONLY | SQLITE_OPEN_EXRESCODE, NULL) != SQLITE_OK)
+                return db_error(db, e, "cannot open");
+        (void)sqlite3_db_config(db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
+        r = db_prepare(db, "PRAGMA quick_check(1)", &stmt, e);
+        if (r == 0)
+                r = db_step(stmt, e);
+        words = r > 0 ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+        if (r < 0 || (words && strcmp(words, "ok") == 0))
+                return r < 0 ? r : 0;
+        return err_set(e, -EBADMSG, "damaged: %.160s", words ? words : "no answer");
+}
+
 void db_close(sqlite3 *db)
 {
         (void)sqlite3_close_v2(db); /* waits for statements that are still open */

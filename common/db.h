@@ -30,6 +30,10 @@ int db_exec(sqlite3 *db, const char *sql, struct err *e);
 int db_prepare(sqlite3 *db, const char *sql, sqlite3_stmt **ret, struct err *e);
 CLEANUP_DEFINE(sqlite3_stmt *, sqlite3_finalize);
 
+/* -EBADMSG: SQLite's quick_check finds something; else as a read-only db_open(). Of any application's file.
+ */
+int db_check(const char *path, struct err *e);
+
 /* Step a statement: 1 a row, 0 done, negative errno. Done statements are reset. */
 int db_step(sqlite3_stmt *stmt, struct err *e);
 /* Step a statement that returns no row, and reset it. */

@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <string.h>
 #include "common/log.h"
+#include "config/doctor.h"
 #include "config/value.h"
 
 #define CLI_MAX_OPTIONS 256 /* on one command line */
@@ -24,6 +25,7 @@ struct cli {
         const char *config;
         enum log_level log_level;
         bool check_config, show_config, version, help;
+        bool json; /* of doctor, where the program has no such option */
 };
 
 static const char *const level_names[] = { "error", "warning", "info", "debug", NULL };
@@ -102,6 +104,7 @@ static int take_flag(struct cli *c, const char *name, const char *value)
                 { "--version", &c->version },
                 { "--help", &c->help },
                 { "-h", &c->help },
+                { find_switch(c->program->options, "--json") ? "" : "--json", &c->json },
         };
 
         for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
@@ -245,6 +248,7 @@ static void print_help(const struct program *p)
                      WATTLOOP_VERSION, p->summary, p->name);
         for (const struct command *c = p->commands; c->name; c++)
                 (void)printf("  %s%s%s\n        %s\n", c->name, *c->args ? " " : "", c->args, c->help);
+        (void)printf("  doctor [--json]\n        print a report for a bug ticket, without secrets\n");
         (void)printf("\nOptions:\n"
                      "  --config FILE\n        configuration file (default: %s, when it is there)\n"
                      "  --check-config\n        check the configuration and exit\n"
@@ -274,6 +278,96 @@ static int check_config(const struct cli *c, const char *file)
         return EXIT_DONE;
 }
 
+/* What a message quotes may be a secret in the wrong place: paths and the names of options stay. */
+static void mask_quoted(const struct option *table, const char *text, char *ret, size_t size)
+{
+        size_t used = 0;
+
+        while (*text && used + 1 < size) {
+                const char *end = *text == '\'' ? strchr(text + 1, '\'') : NULL;
+                bool keep = text[1] == '/';
+
+                for (const struct option *o = table; end && !keep && o->key; o++)
+                        keep = strlen(o->key) == (size_t)(end - text - 1) &&
+                               strncmp(o->key, text + 1, (size_t)(end - text - 1)) == 0;
+                if (!end || keep) {
+                        ret[used++] = *text++;
+                        continue;
+                }
+                used += (size_t)snprintf(ret + used, size - used, "'***'");
+                used = used < size ? used : size - 1;
+                text = end + 1;
+        }
+        ret[used] = '\0';
+}
+
+static void free_switches(char **switches)
+{
+        for (char **s = switches; s && *s; s++)
+                free(*s);
+        free(switches);
+}
+
+/* The command line once more, without the subcommand and its --json. */
+static char **collect_switches(const struct cli *c)
+{
+        char **switches = calloc(c->n_given + 2, sizeof(*switches)), name[OPTION_KEY_MAX + 2];
+        size_t n = 0;
+
+        if (!switches)
+                return NULL;
+        if (c->config && asprintf(&switches[n], "--config=%s", c->config) >= 0)
+                n++;
+        for (size_t i = 0; i < c->n_given; i++) {
+                switch_name(c->given[i].option, name);
+                if (strcmp(name, "--json") != 0 &&
+                    asprintf(&switches[n], "%s=%s", name, c->given[i].value) >= 0)
+                        n++;
+        }
+        switches[n] = NULL;
+        return switches;
+}
+
+static bool has_json(const struct cli *c)
+{
+        const struct option *its = find_switch(c->program->options, "--json");
+
+        for (size_t i = 0; i < c->n_given; i++)
+                if (c->given[i].option == its && strcmp(c->given[i].value, "false") != 0)
+                        return true;
+        return c->json;
+}
+
+/* Works whatever is wrong: then with the defaults, and says so. */
+static int doctor(const struct cli *c, void *options)
+{
+        const struct program *p = c->program;
+        struct doctor d = { .program = p, .options = options, .json = has_json(c) };
+        CLEANUP(freep) void *defaults = calloc(1, p->options_size > 0 ? p->options_size : 1);
+        char problem[sizeof(((struct err *)0)->text)] = "";
+        char **switches = collect_switches(c);
+        struct err e = { "" };
+        int r;
+
+        if (c->n_words > 1)
+                return misuse(c, "'doctor' takes no arguments, but there is '%.60s'", c->words[1]);
+        r = defaults && switches ? options_set_defaults(p->options, defaults, &e) : -ENOMEM;
+        if (r == 0 && load_options(c, options, &d.file, &e) < 0) {
+                mask_quoted(p->options, e.text, problem, sizeof(problem));
+                d.problem = problem;
+                options_done(p->options, options);
+                memset(options, 0, p->options_size);
+                r = options_set_defaults(p->options, options, &e);
+        }
+        d.defaults = defaults;
+        d.switches = switches;
+        r = r < 0 ? log_error(EXIT_FAILED, "out of memory") : doctor_run(&d);
+        free_switches(switches);
+        if (defaults)
+                options_done(p->options, defaults);
+        return r;
+}
+
 static int load_and_run(struct cli *c, void *options)
 {
         const struct command *command = NULL;
@@ -281,6 +375,12 @@ static int load_and_run(struct cli *c, void *options)
         struct err e = { 0 };
         int r;
 
+        if (!c->check_config && !c->show_config && c->n_words && strcmp(c->words[0], "doctor") == 0) {
+                r = doctor(c, options);
+                return r < 0 ? EXIT_MISUSE : r;
+        }
+        if (c->json)
+                return misuse(c, "--json is of 'doctor' alone") < 0 ? EXIT_MISUSE : EXIT_FAILED;
         if (!c->check_config && !c->show_config && find_command(c, &command) < 0)
                 return EXIT_MISUSE;
         r = load_options(c, options, &file, &e);

@@ -28,6 +28,10 @@ struct program {
         size_t options_size;
         /* Cross-checks between options after loading; may be NULL. -EINVAL with words. */
         int (*check)(const void *options, struct err *e);
+        /* For the subcommand doctor, which every program has (config/doctor.h): subcommands that change
+         * nothing and say how things are, and how to look whether a database is whole. Both may be NULL. */
+        const char *const *doctor; /* ends with NULL */
+        int (*check_database)(const char *path, struct err *e);
 };
 
 /* Parse, load, run; returns the exit status for main. Misuse and bad configuration: message on stderr, 2.

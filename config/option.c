@@ -435,7 +435,7 @@ static void print_list(const struct string_list *list, FILE *out)
         (void)fputc(']', out);
 }
 
-static void print_value(const struct option *o, const void *options, FILE *out)
+void options_print_value(const struct option *o, const void *options, FILE *out)
 {
         const void *target = (const char *)options + o->offset;
         char text[NUM_TEXT_MAX + 8];
@@ -489,7 +489,7 @@ static void print_group(const struct option *table, const void *options, const c
                 dot = strchr(name, '.');
                 if (!dot) {
                         (void)fprintf(out, "%*s# %s\n%*s%s: ", depth * 2, "", o->help, depth * 2, "", name);
-                        print_value(o, options, out);
+                        options_print_value(o, options, out);
                         (void)fputc('\n', out);
                 } else if (!seen_group(table, o, (size_t)(dot - o->key) + 1)) {
                         (void)fprintf(out, "%*s%.*s:\n", depth * 2, "", (int)(dot - name), name);

@@ -49,6 +49,8 @@ int options_load_yaml(const struct option *table, const char *path, void *option
 int options_set(const struct option *table, const char *key, const char *value, const char *where,
                 void *options, struct err *e);
 
+/* One value as YAML, on the line where `out` is. */
+void options_print_value(const struct option *o, const void *options, FILE *out);
 void options_print(const struct option *table, const void *options,
                    FILE *out);                                /* as YAML, commented with help */
 void options_done(const struct option *table, void *options); /* frees strings and lists */

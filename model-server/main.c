@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/signalfd.h>
 
+#include "common/db.h"
 #include "common/log.h"
 #include "config/cli.h"
 #include "model-server/backup.h"
@@ -122,6 +123,7 @@ static const struct command commands[] = {
 
 int main(int argc, char **argv)
 {
+        static const char *const doctor[] = { "rollout status", "token list", NULL };
         static const struct program program = {
                 .name = "wattloop-model-server",
                 .summary = "Learns power models from what machines measured, and serves them.",
@@ -130,6 +132,8 @@ int main(int argc, char **argv)
                 .options = options_table,
                 .options_size = sizeof(struct options),
                 .check = options_check,
+                .doctor = doctor,
+                .check_database = db_check,
         };
 
         return program_main(&program, argc, argv);

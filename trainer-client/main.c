@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* wattloop-trainer-client: recorded intervals leave the node. */
+#include "common/db.h"
 #include "config/cli.h"
 #include "trainer-client/audit.h"
 #include "trainer-client/export.h"
@@ -20,6 +21,7 @@ int main(int argc, char **argv)
                 { "keygen", "FILE", 1, 1, "make a key pair to sign bundles: FILE and FILE.pub", keygen_run },
                 { 0 },
         };
+        static const char *const doctor[] = { "status", NULL };
         static const struct program program = {
                 .name = "wattloop-trainer-client",
                 .summary = "delivers recorded samples to the model server and other destinations",
@@ -28,6 +30,8 @@ int main(int argc, char **argv)
                 .options = options_table,
                 .options_size = sizeof(struct options),
                 .check = options_check,
+                .doctor = doctor,
+                .check_database = db_check,
         };
 
         return program_main(&program, argc, argv);

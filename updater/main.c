@@ -27,6 +27,7 @@ int main(int argc, char **argv)
                 { "history", "", 0, 0, "what was installed, refused and rolled back, and why", history_run },
                 { 0 },
         };
+        static const char *const doctor[] = { "status", NULL };
         static const struct program program = {
                 .name = "wattloop-updater",
                 .summary = "keeps the estimator's models up to date",
@@ -35,6 +36,7 @@ int main(int argc, char **argv)
                 .options = options_table,
                 .options_size = sizeof(struct options),
                 .check = options_check,
+                .doctor = doctor,
         };
 
         return program_main(&program, argc, argv);
