@@ -104,7 +104,7 @@ static double ask(const char *network, double a, double b)
 /* Watts below 0 are 0: each document adds what keeps them above. */
 static void answers_are_those_worked_out_by_hand(void **state)
 {
-        static const struct {
+        const struct {
                 const char *network;
                 double a, b, watts;
         } cases[] = {
