@@ -2,6 +2,7 @@
 #include "model-server/backup.h"
 
 #include <errno.h>
+#include <libgen.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <string.h>
@@ -213,12 +214,10 @@ static int check_free(const struct parts *parts, struct err *e)
 
 static int make_parent(const char *path, struct err *e)
 {
-        char parent[BACKUP_PATH_MAX];
-        const char *slash = strrchr(path, '/');
+        char copy[BACKUP_PATH_MAX];
 
-        (void)snprintf(parent, sizeof(parent), "%.*s", slash > path ? (int)(slash - path) : 1,
-                       slash ? path : ".");
-        return file_mkdirs(parent, 0755, e);
+        (void)snprintf(copy, sizeof(copy), "%s", path); /* it fits: checked by whoever joined it */
+        return file_mkdirs(dirname(copy), 0755, e);
 }
 
 /* Beside its place, so that putting it there is one rename. 0: the backup has none. */

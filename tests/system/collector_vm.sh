@@ -41,7 +41,7 @@ watch() {
                 WHERE kind = 'container' AND key = 'system_processes'")
         { stop "$guest" KILL; } 2>/dev/null
         stop "$pid"
-        if awk "BEGIN { exit !($got <= $want && $got >= 0.9 * $want && $want > 2e8) }"; then
+        if awk "BEGIN { exit !($got <= $want && $got >= 0.9 * $want && $want > 2e7) }"; then
                 ok "a guest of QEMU has a row with its CPU time ($source)"
         else
                 not_ok "a guest of QEMU has a row with its CPU time ($source)" "$got ns of $want ns"
