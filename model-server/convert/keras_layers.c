@@ -374,17 +374,20 @@ static int lower_dense(struct conversion *c, struct keras_layer *k, struct err *
 
 /* ---- normalizations ---- */
 
-static int lower_batch_normalization(struct conversion *c, struct keras_layer *k, struct err *e)
+/* Batch normalizations have moving averages too. */
+static int lower_trained_normalization(struct conversion *c, struct keras_layer *k, bool batch, struct err *e)
 {
+        const char *key = batch ? "renorm" : "rms_scaling";
         CLEANUP(buf_done) struct buf weights = weights_buf();
         json_t *l = NULL;
         double epsilon;
         int r = number(k, "epsilon", NULL, 1e-3, &epsilon, e);
 
-        if (r == 0 && is_true(k, "renorm"))
-                r = err_set(e, -ENOTSUP, "renorm is not supported");
+        if (r == 0 && is_true(k, key))
+                r = err_set(e, -ENOTSUP, "%s is not supported", key);
         if (r == 0)
-                r = keras_emit(c, k->name, "batch_normalization", k->inputs, &l, e);
+                r = keras_emit(c, k->name, batch ? "batch_normalization" : "layer_normalization", k->inputs,
+                               &l, e);
         if (r == 0)
                 r = put(l, "epsilon", json_real(epsilon), e);
         if (r == 0)
@@ -397,37 +400,21 @@ static int lower_batch_normalization(struct conversion *c, struct keras_layer *k
                 r = take(c, k, "gamma", &weights, NULL, e);
         if (r == 0 && !is_false(k, "center"))
                 r = take(c, k, "beta", &weights, NULL, e);
-        if (r == 0)
+        if (r == 0 && batch)
                 r = take(c, k, "moving_mean", &weights, NULL, e);
-        if (r == 0)
+        if (r == 0 && batch)
                 r = take(c, k, "moving_variance", &weights, NULL, e);
         return r < 0 ? r : put_weights(l, &weights, e);
 }
 
+static int lower_batch_normalization(struct conversion *c, struct keras_layer *k, struct err *e)
+{
+        return lower_trained_normalization(c, k, true, e);
+}
+
 static int lower_layer_normalization(struct conversion *c, struct keras_layer *k, struct err *e)
 {
-        CLEANUP(buf_done) struct buf weights = weights_buf();
-        json_t *l = NULL;
-        double epsilon;
-        int r = number(k, "epsilon", NULL, 1e-3, &epsilon, e);
-
-        if (r == 0 && is_true(k, "rms_scaling"))
-                r = err_set(e, -ENOTSUP, "rms_scaling is not supported");
-        if (r == 0)
-                r = keras_emit(c, k->name, "layer_normalization", k->inputs, &l, e);
-        if (r == 0)
-                r = put(l, "epsilon", json_real(epsilon), e);
-        if (r == 0)
-                r = axes_of(json_object_get(k->config, "axis"), l, e);
-        if (r == 0)
-                r = put(l, "scale", json_boolean(!is_false(k, "scale")), e);
-        if (r == 0)
-                r = put(l, "center", json_boolean(!is_false(k, "center")), e);
-        if (r == 0 && !is_false(k, "scale"))
-                r = take(c, k, "gamma", &weights, NULL, e);
-        if (r == 0 && !is_false(k, "center"))
-                r = take(c, k, "beta", &weights, NULL, e);
-        return r < 0 ? r : put_weights(l, &weights, e);
+        return lower_trained_normalization(c, k, false, e);
 }
 
 /* mean and variance that the configuration gives: numbers, nested or not. */
