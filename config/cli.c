@@ -345,12 +345,13 @@ static int doctor(const struct cli *c, void *options)
         struct doctor d = { .program = p, .options = options, .json = has_json(c) };
         CLEANUP(freep) void *defaults = calloc(1, p->options_size > 0 ? p->options_size : 1);
         char problem[sizeof(((struct err *)0)->text)] = "";
-        char **switches = collect_switches(c);
+        char **switches;
         struct err e = { "" };
         int r;
 
         if (c->n_words > 1)
                 return misuse(c, "'doctor' takes no arguments, but there is '%.60s'", c->words[1]);
+        switches = collect_switches(c);
         r = defaults && switches ? options_set_defaults(p->options, defaults, &e) : -ENOMEM;
         if (r == 0 && load_options(c, options, &d.file, &e) < 0) {
                 mask_quoted(p->options, e.text, problem, sizeof(problem));
