@@ -175,8 +175,7 @@ static int issue(const struct options *o, int argc, char **argv, struct err *e)
         for (int i = 0; i < argc; i++)
                 if (!is_node_id(argv[i]))
                         return err_set(e, -EINVAL,
-                                       "'%.60s' is no node id; 'wattloop-collector status' prints it",
-                                       argv[i]);
+                                       "'%.60s' is no node id; 'wattloop-collector once' prints it", argv[i]);
         r = edit_open(&edit, o, true, e);
         if (r == 0)
                 r = edit_lines(&edit, count_line, &n, e);
