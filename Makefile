@@ -31,7 +31,7 @@ LIB      := $(B)/lib/libwattloop.a
 PACKAGES := gcc make pkg-config clang llvm bpftool libbpf-dev libelf-dev libcurl4-openssl-dev libarchive-dev \
 	libsqlite3-dev libyaml-dev libjansson-dev zlib1g-dev libsodium-dev nettle-dev libmicrohttpd-dev liblapacke-dev libseccomp-dev libxgboost-dev libhdf5-dev \
 	libcmocka-dev libdeflate-dev libprotobuf-c-dev protobuf-c-compiler libsnappy-dev sqlite3 curl jq unzip python3 procps util-linux
-PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign nginx-light qemu-system-x86
+PACKAGES_CI := valgrind clang-format cppcheck mandoc libclang-rt-14-dev python3-sklearn chromium victoria-metrics prometheus python3-xgboost minisign nginx-light qemu-system-x86 cron
 
 # Libraries by program; nothing is linked that the program does not use.
 PC_common         := jansson yaml-0.1 sqlite3 zlib libsodium nettle
@@ -217,11 +217,11 @@ check-networks: have-build $(BINARIES) $(TOOLS)
 	@B=$(B) tests/run tests/networks/networks.sh tests/system/network_chain.sh
 .PHONY: check-networks
 
-PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt
-## check-qemu: the collector on Debian's kernel in qemu, with an ACPI power meter and CPU hotplug (3 minutes)
-check-qemu: have-build $(B)/bin/wattloop-collector
+PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt debootstrap
+## check-qemu: the collector on Debian's kernel in qemu, with an ACPI power meter and CPU hotplug; the systemd units started (3 minutes)
+check-qemu: have-build $(BINARIES)
 	@tests/deps ensure $(PACKAGES_QEMU)
-	@B=$(B) SYSTEM_SECONDS=660 tests/run tests/qemu/kernel.sh
+	@B=$(B) SYSTEM_SECONDS=660 tests/run tests/qemu/kernel.sh tests/qemu/units.sh
 
 SECONDS ?= 1800
 SEED ?= 1
@@ -339,6 +339,21 @@ install-files:
 	install -m 644 deploy/systemd/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/wattloop.conf
 .PHONY: install-files
 
+## deb: Debian packages, in build/deb/
+deb: have-build
+	@tests/deps ensure $(PACKAGES_DEB)
+	rm -rf build/deb && mkdir -p build/deb/wattloop
+	tar -c --exclude=./build --exclude=./.git . | tar -x -C build/deb/wattloop
+	cd build/deb/wattloop && CCACHE_DIR=$${CCACHE_DIR:-$$HOME/.cache/ccache} DEB_BUILD_OPTIONS="noautodbgsym parallel=2" dpkg-buildpackage -us -uc -b >../build.log 2>&1 || \
+	{ tail -n 30 ../build.log; exit 1; }
+	@rm -rf build/deb/wattloop; ls build/deb/*.deb
+## check-packages: install, upgrade and purge the packages of `make deb`, and run the programs as their containers do (root)
+check-packages: deb $(BINARIES)
+	@tests/deps ensure debootstrap lintian jq
+	@B=$(B) SYSTEM_SECONDS=900 tests/run tests/packages/packages.sh tests/packages/containers.sh
+.PHONY: deb check-packages
+PACKAGES_DEB := debhelper dpkg-dev fakeroot
+
 ## deps: install the Debian packages (needs root and apt-get; else prints the command)
 deps:
 	@tests/deps install $(PACKAGES) $(PACKAGES_CI)
@@ -357,6 +372,6 @@ help:
 
 .PHONY: all check check-unit check-valgrind check-qemu soak-collector $(DEMOS) bench have-delivery soak-chaos soak-delivery fuzz fuzz-run lint install deps have-build have-ci clean help FORCE soak-cputime
 FORCE:
-DEPS := $(shell find $(B) -name '*.d' 2>/dev/null)
+DEPS := $(shell find $(B) \( -name qemu -o -name deb \) -prune -o -name '*.d' -type f -print 2>/dev/null)
 $(DEPS): ;
 -include $(DEPS)

@@ -193,12 +193,19 @@ static void try_each(struct programs *p, const struct programs_options *o, struc
         *w = taken;
 }
 
+/* What a kernel does not have libbpf looks for in its modules, too, and that takes CAP_SYS_ADMIN: such a refusal
+ * is about one program, not about us. */
+static bool is_refused(int r)
+{
+        return r == -ENOSYS || (r == -EPERM && !(privilege_has(CAP_BPF) && privilege_has(CAP_PERFMON)));
+}
+
 /* All at once works on most kernels. */
 static int load_best(struct programs *p, const struct programs_options *o, struct wanted *w, struct err *e)
 {
         int r = load(p, o, w);
 
-        if (r < 0 && r != -EPERM && r != -ENOSYS) {
+        if (r < 0 && !is_refused(r)) {
                 try_each(p, o, w);
                 r = load(p, o, w);
         }

@@ -5,23 +5,13 @@
 # comes from its Debian package and is never installed here; the machine's files are ours. Everything stays in build/qemu.
 set -u
 . "$(dirname "$0")/../system/lib.sh"
+. "$(dirname "$0")/kernel.bash"
 
 here=$(dirname "$0")
 dir=$B/qemu
 QEMU_SECONDS=${QEMU_SECONDS:-600}
 modules=(acpi_power_meter msr ipmi_msghandler ipmi_devintf ipmi_si)
 mkdir -p "$dir"
-
-# The package of the newest kernel that linux-image-amd64 stands for, unpacked in $dir/kernel.
-fetch_kernel() {
-        local package
-
-        package=$(apt-cache depends linux-image-amd64 | awk '$1 == "Depends:" { print $2; exit }')
-        [ -n "$package" ] || return 1
-        [ -e "$dir/$package" ] && return
-        (cd "$dir" && rm -rf kernel ./*.deb && apt-get -qq -o APT::Sandbox::User=root download "$package" &&
-                dpkg-deb -x "$package"_*.deb kernel && rm -f ./*.deb && touch "$package")
-}
 
 # An initramfs: busybox, the collector and its libraries, the drivers.
 make_root() {
