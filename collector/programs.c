@@ -193,8 +193,8 @@ static void try_each(struct programs *p, const struct programs_options *o, struc
         *w = taken;
 }
 
-/* What a kernel does not have libbpf looks for in its modules, too, and that takes CAP_SYS_ADMIN: such a refusal
- * is about one program, not about us. */
+/* What a kernel does not have libbpf looks for in its modules, too, and that takes CAP_SYS_ADMIN: such a
+ * refusal is about one program, not about us. */
 static bool is_refused(int r)
 {
         return r == -ENOSYS || (r == -EPERM && !(privilege_has(CAP_BPF) && privilege_has(CAP_PERFMON)));
