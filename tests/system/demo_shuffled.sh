@@ -13,3 +13,10 @@ case $status:$last in
 "1:demo-full: FAIL stage=8/8 (judge"*"): the estimates are too far off: "*) ok "shuffled power makes the demo fail at the judging stage" ;;
 *) not_ok "shuffled power makes the demo fail at the judging stage" "exit $status; $(tail -n 12 "$dir/demo.out")" ;;
 esac
+
+unlabelled=$(grep -E '[0-9] W( |$|\)|;|,)' "$dir/demo.out" | grep -v -e simulated -e estimated)
+if [ -z "$unlabelled" ]; then
+        ok "each line of the demo that shows watts says that they are simulated or estimated"
+else
+        not_ok "each line of the demo that shows watts says that they are simulated or estimated" "$unlabelled"
+fi
