@@ -83,7 +83,7 @@ check_exit 0 "and lets it go on" model_server rollout resume published
 check "which it does" wait_for 10 is halted false
 fleet 200 100 >/dev/null
 check "as the first cohort installs it, the next one follows" wait_for 20 grep -q 'goes on to 50 %' "$dir/log"
-check "and waits for it" is percent 50
+check "and waits for it" wait_for 10 is percent 50
 fleet 100 100 >/dev/null
 check "and then all" wait_for 20 is percent null
 check_has "really" "$(fleet 100 100 | jq -c '[.answers[]]')" "[100]"
