@@ -75,8 +75,8 @@ int plan_add_float32(struct plan *plan, struct err *e)
         return r;
 }
 
-void plan_run(const struct plan *plan, const size_t *index, const double *rows, size_t stride, size_t n,
-              double *out, size_t out_stride)
+static void evaluate(const struct plan *plan, const size_t *index, const double *rows, size_t stride,
+                     size_t n, double *out, size_t out_stride, size_t columns)
 {
         _Alignas(64) double blocks[2][PLAN_ROWS * PLAN_COLUMNS_MAX];
 
@@ -89,13 +89,19 @@ void plan_run(const struct plan *plan, const size_t *index, const double *rows, 
                 for (size_t s = 0; s < plan->n_stages; s++, side = !side)
                         plan->stages[s].run(&plan->stages[s], blocks[side], blocks[!side], some);
                 for (size_t r = 0; r < some; r++, out += out_stride)
-                        memcpy(out, blocks[side] + r * plan->columns, plan->columns * sizeof(*out));
+                        memcpy(out, blocks[side] + r * plan->columns, columns * sizeof(*out));
                 n -= some;
         }
+}
+
+void plan_run(const struct plan *plan, const size_t *index, const double *rows, size_t stride, size_t n,
+              double *out, size_t out_stride)
+{
+        evaluate(plan, index, rows, stride, n, out, out_stride, plan->columns);
 }
 
 void plan_eval(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
                size_t n, double *out, size_t out_stride)
 {
-        plan_run(c->plan, index, rows, stride, n, out, out_stride);
+        evaluate(c->plan, index, rows, stride, n, out, out_stride, 1);
 }

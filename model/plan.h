@@ -64,6 +64,6 @@ int plan_add_float32(struct plan *plan, struct err *e);
 /* The last stage's columns of n rows into out[0], out[out_stride], ...: next to each other. */
 void plan_run(const struct plan *plan, const size_t *index, const double *rows, size_t stride, size_t n,
               double *out, size_t out_stride);
-/* A component's evaluator, of a plan with one column at the end; see struct model_component. */
+/* A component's evaluator: the first column, which should be the only one; see struct model_component. */
 void plan_eval(const struct model_component *c, const size_t *index, const double *rows, size_t stride,
                size_t n, double *out, size_t out_stride);
