@@ -214,7 +214,7 @@ PACKAGES_CI += python3-h5py $(if $(shell command -v npm),,nodejs npm) # a node f
 ## check-networks: networks of TensorFlow.js (npm) and Keras's files, converted and evaluated: the same answers; ends with 'N passed, N failed, N skipped'
 check-networks: have-build $(BINARIES) $(TOOLS)
 	@tests/deps ensure python3-h5py
-	@B=$(B) tests/run tests/networks/networks.sh tests/system/network_chain.sh
+	@B=$(B) JOBS=1 tests/run tests/networks/networks.sh tests/system/network_chain.sh # the former installs what the latter uses
 .PHONY: check-networks
 
 PACKAGES_QEMU := qemu-system-x86 acpica-tools busybox-static cpio apt debootstrap
